@@ -1,0 +1,1 @@
+"""LIBERO: five suites, 130 tasks, on the robosuite simulator."""

@@ -1,0 +1,1 @@
+"""From the ledger of a run to a board: frame, statistics, rendering."""

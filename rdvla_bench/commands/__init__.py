@@ -1,0 +1,1 @@
+"""The command line: only here are envs, policies and leaderboards composed."""

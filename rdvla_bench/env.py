@@ -1,0 +1,47 @@
+"""What the harness asks of an environment, beyond ``gymnasium.Env``."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypedDict
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from rdvla_bench.types import Observation
+
+
+class Info(TypedDict, total=False):
+    """The keys of ``info`` that the harness reads; an environment may add others."""
+
+    steps: int  # control steps of this episode so far, settle steps not counted
+    privileged: dict[str, Any]  # present iff the environment was made with privileged=True
+
+
+class BenchEnv(Protocol):
+    """A Gymnasium environment whose episode is fixed completely by ``reset(seed, options)``.
+
+    ``terminated`` means success and ``truncated`` the step cap of the protocol card; both end the episode.
+    """
+
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Box
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start the episode given by ``seed`` and ``options``, settle steps included."""
+
+    def step_chunk(
+        self, actions: NDArray[np.float32]
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Run up to K control steps on (K, A) actions, stop at success or cap, render only the last observation."""
+
+    def get_state(self) -> NDArray[np.float64]:
+        """Return the simulator's full state as one flat array."""
+
+    def scene_digest(self) -> str:
+        """Return SHA-256 over everything a reset placed: fixture poses and state, not pixels."""
+
+    def close(self) -> None:
+        """Free the simulator and its GL context."""

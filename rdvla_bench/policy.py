@@ -1,0 +1,89 @@
+"""The policy interface: explicit state in, chunk and state out, all randomness handed in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from rdvla_bench.types import ActionChunk, Episode, Observation
+
+
+@runtime_checkable
+class HorizonRule(Protocol):
+    """How many actions of a chunk are executed before the next query."""
+
+    def __call__(self, chunk: ActionChunk) -> int:
+        """Return a number from 1 to K."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the rule's name and constants, as recorded on the policy card."""
+
+
+@dataclass(frozen=True)
+class WholeChunk:
+    """Execute all K actions (open loop)."""
+
+    def __call__(self, chunk: ActionChunk) -> int:
+        """Return K."""
+        return len(chunk.actions)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the rule's name."""
+        return {"rule": "whole-chunk"}
+
+
+@dataclass(frozen=True)
+class PolicyCard:
+    """Everything about a policy that its results depend on. Two cards with one hash give one result."""
+
+    name: str
+    weights: str  # "none" (no learned weights), "untrained", or what the checkpoint calls itself
+    cameras: tuple[str, ...] = ()  # the cameras it reads; none are rendered for nobody
+    privileged: bool = False  # reads simulator state; never comparable with a policy that sees pixels
+    chunk: int = 1  # K
+    horizon: Mapping[str, Any] = field(default_factory=lambda: WholeChunk().describe())
+    exit_rule: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)  # every --set key with its value
+    weights_sha256: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def hash(self) -> str:
+        """Return the first 12 hex digits of SHA-256 over the canonical JSON."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Policy(ABC):
+    """Maps observations to action chunks. One object serves many episodes; what an episode needs is in its state."""
+
+    card: PolicyCard
+    horizon: HorizonRule = WholeChunk()
+
+    def initial_state(self, episode: Episode) -> Any:  # noqa: ANN401 - the state's type is the policy's own
+        """Return the state before the first query. ``episode`` is for replay and for logging, not for decisions."""
+        del episode
+        return None
+
+    @abstractmethod
+    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:  # noqa: ANN401
+        """Return the next chunk and the next state. Every random draw comes from ``rng``."""
+
+    def act_batch(
+        self, observations: Sequence[Observation], states: Sequence[Any], rngs: Sequence[np.random.Generator]
+    ) -> list[tuple[ActionChunk, Any]]:
+        """Return what ``act`` returns for each sample, whatever its neighbours; override to batch the arithmetic."""
+        return [self.act(o, s, r) for o, s, r in zip(observations, states, rngs, strict=True)]
+
+    def close(self) -> None:
+        """Release what the policy holds."""
+        return None

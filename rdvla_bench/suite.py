@@ -1,0 +1,72 @@
+"""A suite is pure data: its tasks, its start states, and where its environment is to be found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+from rdvla_bench.errors import UnknownTask
+
+if TYPE_CHECKING:
+    from rdvla_bench.env import BenchEnv
+    from rdvla_bench.protocol import ProtocolCard
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a suite."""
+
+    name: str
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of tasks with one environment class and one observation and action layout."""
+
+    name: str
+    benchmark: str  # protocol cards named "<benchmark>/..." apply to it
+    tasks: tuple[Task, ...]
+    n_starts: int  # the benchmark's own start states a task
+    start_option: str  # the key of reset(options={...: k})
+    env_id: str  # Gymnasium id
+    env_entry: str  # "module:class", imported only when an environment is made
+    cameras: Mapping[str, tuple[int, int]]  # camera -> (H, W)
+    proprio: tuple[str, ...]  # the meaning of each proprio value, with unit and frame
+    actions: tuple[str, ...]  # the meaning of each action value, with unit and frame
+    default_protocol: str
+    extra: str  # the pip extra that installs its simulator
+
+    def task_ids(self, wanted: str | None = None) -> tuple[int, ...]:
+        """Return the task indices of ``"0,3"``, ``"0-4"``, task names, or all for None; each once, ascending."""
+        if wanted is None:
+            return tuple(range(len(self.tasks)))
+        names = {task.name: i for i, task in enumerate(self.tasks)}
+        found: set[int] = set()
+        for part in (p.strip() for p in wanted.split(",")):
+            first, dash, last = part.partition("-")
+            if part in names:
+                found.add(names[part])
+            elif first.isdigit() and (last.isdigit() if dash else True):
+                found.update(range(int(first), int(last or first) + 1))
+            else:
+                raise UnknownTask(self.name, f"'{part}'", len(self.tasks))
+        for task in found:
+            if task >= len(self.tasks):
+                raise UnknownTask(self.name, task, len(self.tasks))
+        if not found:
+            raise UnknownTask(self.name, f"'{wanted}'", len(self.tasks))
+        return tuple(sorted(found))
+
+    def make_env(
+        self, task: int, protocol: ProtocolCard, *, cameras: tuple[str, ...] | None = None, privileged: bool = False
+    ) -> BenchEnv:
+        """Build the environment of one task. ``cameras=None`` means all; ``()`` renders nothing, ever."""
+        module, _, attribute = self.env_entry.partition(":")
+        factory: Any = getattr(import_module(module), attribute)
+        return cast(
+            "BenchEnv",
+            factory(suite=self.name, task=task, protocol=protocol, cameras=cameras, privileged=privileged),
+        )
