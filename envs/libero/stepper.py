@@ -1,0 +1,173 @@
+"""One control step of LIBERO, bit-identical to robosuite 1.4.0's ``env.step`` at a fraction of its CPU time.
+
+robosuite runs, for each of the 25 substeps of 2 ms: ``mj_forward``; the controller, which runs ``mj_forward`` again;
+``mj_step``, which is a third forward pass; then every observable. All three passes see the same position and velocity,
+so what depends on those alone is computed once here. The constraint solver still runs three times, because each solve
+writes ``qacc_warmstart``, from which the next one starts.
+
+Non-obvious:
+- Observables sample on a clock of their own (20 Hz, counted in float additions, started by the updates that a reset
+  forces). After a LIBERO reset they sample in the 24th substep, not the last; `Clock` reproduces this.
+- A sample mixes two moments, as ``mj_step`` leaves them: poses from before the substep, ``qpos`` from after it.
+- A sample keeps what is needed to render it later, so nobody must know in advance which step will be the last one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from rdvla_bench.envs.libero.osc import Arm
+
+Float = NDArray[np.float64]
+Image = NDArray[np.uint8]
+
+_FORWARD_WITHOUT_SENSORS = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)  # LIBERO reads no sensor; force sensors cost an RNE
+
+
+@dataclass
+class Clock:
+    """When robosuite's observables sample: once a period, in the first update after the period began."""
+
+    elapsed_s: float
+    sampled: bool
+    timestep_s: float  # 0.002: robosuite.macros.SIMULATION_TIMESTEP
+    period_s: float  # 0.05: 1 / control_freq
+
+    @classmethod
+    def of(cls, env: Any) -> Clock:
+        """Read the clock that all observables of a LIBERO problem env share."""
+        observable = env._observables["robot0_eef_pos"]
+        return cls(
+            elapsed_s=observable._time_since_last_sample,
+            sampled=observable._sampled,
+            timestep_s=env.model_timestep,
+            period_s=observable._sampling_timestep,
+        )
+
+    def tick(self) -> bool:
+        """Advance by one substep as ``Observable.update`` does and return whether it samples now."""
+        self.elapsed_s += self.timestep_s
+        samples = not self.sampled and self.period_s >= self.elapsed_s
+        if samples:
+            self.sampled = True
+        if self.elapsed_s >= self.period_s:
+            samples = samples or not self.sampled
+            self.elapsed_s %= self.period_s
+            self.sampled = False
+        return samples
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What robosuite's observables saw at their last sampling moment."""
+
+    eef_pos: Float  # (3,) m, world frame
+    eef_quat: Float  # (4,) xyzw, world frame
+    gripper_qpos: Float  # (2,) m
+    qpos: Float  # (nq,) from which the poses in the picture follow
+    site_rgba: NDArray[np.float32]  # (nsite, 4): a stove's burner is drawn by a site's alpha
+
+
+class Stepper:
+    """Steps one LIBERO problem env (``OffScreenRenderEnv(...).env``) in place of its own ``step``."""
+
+    def __init__(self, env: Any):
+        """Bind to ``env``, which must have been reset once; call `reset` after each further reset of it."""
+        self._env = env
+        self.reset()
+
+    def reset(self) -> None:
+        """Re-read everything a robosuite reset replaces (simulator, controller, clock) and take a first sample."""
+        env = self._env
+        robot = env.robots[0]
+        self._model: mujoco.MjModel = env.sim.model._model
+        self._data: mujoco.MjData = env.sim.data._data
+        self._model.opt.disableflags |= _FORWARD_WITHOUT_SENSORS
+        self._scratch: mujoco.MjData | None = None  # made by the first render
+        self._n_substeps = int(env.control_timestep / env.model_timestep)
+        self._robot, self._gripper = robot, robot.gripper
+        self._arm = Arm(self._model, self._data, robot.controller, robot.torque_limits)
+        self._clock = Clock.of(env)
+        self._arm_ctrl = np.asarray(robot._ref_joint_actuator_indexes)
+        self._gripper_ctrl = np.asarray(robot._ref_joint_gripper_actuator_indexes)
+        self._gripper_qpos = np.asarray(robot._ref_gripper_joint_pos_indexes)
+        ctrl_range = self._model.actuator_ctrlrange[self._gripper_ctrl]
+        self._gripper_bias = 0.5 * (ctrl_range[:, 1] + ctrl_range[:, 0])
+        self._gripper_weight = 0.5 * (ctrl_range[:, 1] - ctrl_range[:, 0])
+        self._eef_site = robot.eef_site_id
+        self._eef_body = env.sim.model.body_name2id(robot.robot_model.eef_name)
+        self.sample = self._take_sample(self._data.qpos.copy())
+
+    def step(self, action: NDArray[np.floating[Any]]) -> bool:
+        """Run one control step on ``action`` (7,) and return whether the task's goal is met after it."""
+        model, data, arm, clock = self._model, self._data, self._arm, self._clock
+        ctrl, gripper_action = data.ctrl, action[6:]
+        for substep in range(self._n_substeps):
+            qpos = data.qpos.copy()
+            mujoco.mj_step1(model, data)
+            mujoco.mj_fwdActuation(model, data)
+            mujoco.mj_fwdAcceleration(model, data)
+            mujoco.mj_fwdConstraint(model, data)  # robosuite: sim.forward() in env.step
+            if arm.is_stale:
+                torques = arm.stale_torques(action[:6])
+            else:
+                mujoco.mj_fwdConstraint(model, data)  # robosuite: sim.forward() in controller.update
+                if substep == 0:
+                    arm.set_goal(action[:6])
+                torques = arm.torques()
+            ctrl[self._arm_ctrl] = torques
+            ctrl[self._gripper_ctrl] = self._gripper_bias + self._gripper_weight * self._gripper.format_action(
+                gripper_action
+            )
+            mujoco.mj_step2(model, data)  # the third solve, with the new torques; then the integration
+            if clock.tick():
+                self.sample = self._take_sample(qpos)
+        self._env.timestep += 1
+        self._env.cur_time += self._env.control_timestep
+        self._env._post_process()  # lights a stove's burner
+        return bool(self._env._check_success())
+
+    def render(self, cameras: Sequence[str], height: int, width: int) -> dict[str, Image]:
+        """Render the last sample: camera -> (H, W, 3) RGB in robosuite's orientation (upside down)."""
+        model, sample = self._model, self.sample
+        if self._scratch is None:
+            self._scratch = mujoco.MjData(model)
+        scratch = self._scratch
+        scratch.qpos[:] = sample.qpos
+        mujoco.mj_kinematics(model, scratch)
+        mujoco.mj_comPos(model, scratch)
+        mujoco.mj_camlight(model, scratch)
+        site_rgba = model.site_rgba.copy()
+        model.site_rgba[:] = sample.site_rgba
+        images = {camera: self._render_one(scratch, camera, height, width) for camera in cameras}
+        model.site_rgba[:] = site_rgba
+        return images
+
+    def _render_one(self, data: mujoco.MjData, camera: str, height: int, width: int) -> Image:
+        context = self._env.sim._render_context_offscreen
+        context.gl_ctx.make_current()
+        context.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        context.cam.fixedcamid = self._env.sim.model.camera_name2id(camera)
+        viewport = mujoco.MjrRect(0, 0, width, height)
+        everything = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self._model, data, context.vopt, context.pert, context.cam, everything, context.scn)
+        mujoco.mjr_render(viewport, context.scn, context.con)
+        image = np.empty((height, width, 3), dtype=np.uint8)
+        mujoco.mjr_readPixels(image, None, viewport, context.con)
+        return image
+
+    def _take_sample(self, qpos: Float) -> Sample:
+        data = self._data
+        return Sample(
+            eef_pos=data.site_xpos[self._eef_site].copy(),
+            eef_quat=data.xquat[self._eef_body][[1, 2, 3, 0]],
+            gripper_qpos=data.qpos[self._gripper_qpos],
+            qpos=qpos,
+            site_rgba=self._model.site_rgba.copy(),
+        )
