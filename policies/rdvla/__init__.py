@@ -1,0 +1,158 @@
+"""RD-VLA (arXiv 2602.07845): a recurrent-depth action head whose iterations are chosen query by query.
+
+Four named policies, each a factory whose keyword parameters are its ``--set`` keys. The model is untrained until a
+checkpoint is loaded, and its card says so. PyTorch is imported when a factory is called, not before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rdvla_bench.errors import MissingExtra, UsageError
+from rdvla_bench.policies.horizon import (
+    BinaryHorizon,
+    FixedHorizon,
+    LinearDecayHorizon,
+    ReleasedBinaryHorizon,
+    ReleasedLinearDecayHorizon,
+)
+from rdvla_bench.policies.rdvla.config import named_config
+from rdvla_bench.policy import Policy, PolicyCard
+
+if TYPE_CHECKING:
+    from rdvla_bench.policies.rdvla.exit_rules import ExitRule
+
+    Horizon = (
+        FixedHorizon | BinaryHorizon | ReleasedBinaryHorizon | LinearDecayHorizon | ReleasedLinearDecayHorizon
+    )
+
+CRITERIA = ("mse", "l2", "cosine")
+SENSES = ("paper", "released")
+
+
+def fixed(*, depth: int = 12, horizon: int = 5, config: str = "nano", weights_seed: int = 0) -> Policy:
+    """Build ``rdvla-fixed``: the same depth at every query.
+
+    Depth 12 is Table I's "Fixed". The paper states no horizon for its fixed rows; 5 of 8 is the released script's
+    default.
+    """
+    from rdvla_bench.policies.rdvla.exit_rules import FixedDepth
+
+    return _build("rdvla-fixed", FixedDepth(depth), FixedHorizon(horizon), config, weights_seed)
+
+
+def adaptive(
+    *,
+    delta: float = 5e-4,
+    criterion: str = "mse",
+    max_depth: int = 32,
+    min_depth: int = 2,
+    horizon_short: int = 4,
+    horizon_long: int = 8,
+    tau: int = 8,
+    sense: str = "paper",
+    config: str = "nano",
+    weights_seed: int = 0,
+) -> Policy:
+    """Build ``rdvla-adaptive``: stop when the chunk settles; execute less of it when that took long (eq. 8).
+
+    ``sense="released"`` inverts the horizon as the released code does, whose threshold is ``tau=4``.
+    """
+    _require_choice("sense", sense, SENSES)
+    binary = BinaryHorizon if sense == "paper" else ReleasedBinaryHorizon
+    return _build(
+        "rdvla-adaptive",
+        _change(criterion, delta, max_depth, min_depth),
+        binary(short=horizon_short, long=horizon_long, tau=tau),
+        config,
+        weights_seed,
+    )
+
+
+def linear_decay(
+    *,
+    delta: float = 5e-4,
+    criterion: str = "mse",
+    max_depth: int = 32,
+    min_depth: int = 2,
+    horizon_min: int = 2,
+    horizon_max: int = 8,
+    tau_base: int = 7,
+    sense: str = "paper",
+    config: str = "nano",
+    weights_seed: int = 0,
+) -> Policy:
+    """Build ``rdvla-linear-decay``: one action fewer for each iteration beyond ``tau_base`` (eq. 9).
+
+    ``sense="released"`` takes the released code's table, which has constants of its own.
+    """
+    _require_choice("sense", sense, SENSES)
+    paper = LinearDecayHorizon(h_min=horizon_min, h_max=horizon_max, tau_base=tau_base)
+    if sense == "released" and paper != LinearDecayHorizon():
+        raise UsageError("sense=released is a table of its own: horizon_min, horizon_max and tau_base have no effect")
+    return _build(
+        "rdvla-linear-decay",
+        _change(criterion, delta, max_depth, min_depth),
+        paper if sense == "paper" else ReleasedLinearDecayHorizon(),
+        config,
+        weights_seed,
+    )
+
+
+def pure(
+    *,
+    delta: float = 5e-4,
+    criterion: str = "mse",
+    max_depth: int = 32,
+    min_depth: int = 2,
+    horizon: int = 5,
+    config: str = "nano",
+    weights_seed: int = 0,
+) -> Policy:
+    """Build ``rdvla-pure``: stop when the chunk settles; a constant horizon (Table II, "pure KL")."""
+    rule = _change(criterion, delta, max_depth, min_depth)
+    return _build("rdvla-pure", rule, FixedHorizon(horizon), config, weights_seed)
+
+
+def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} must be one of {', '.join(known)}, got '{value}'")
+
+
+def _change(criterion: str, delta: float, max_depth: int, min_depth: int) -> ExitRule:
+    """Build the exit rule of an adaptive policy; for the cosine, ``delta`` is its distance from 1."""
+    from rdvla_bench.policies.rdvla.exit_rules import CosineSimilarity, L2SquaredChange, MeanSquaredChange
+
+    _require_choice("criterion", criterion, CRITERIA)
+    if criterion == "cosine":
+        return CosineSimilarity(threshold=1 - delta, max_depth=max_depth, min_depth=min_depth)
+    change = MeanSquaredChange if criterion == "mse" else L2SquaredChange
+    return change(delta=delta, max_depth=max_depth, min_depth=min_depth)
+
+
+def _build(name: str, exit_rule: ExitRule, horizon: Horizon, config: str, weights_seed: int) -> Policy:
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise MissingExtra(f"policy '{name}'", "model", error) from error
+    del torch, transformers
+
+    from rdvla_bench.policies.rdvla.model import untrained
+    from rdvla_bench.policies.rdvla.policy import RdvlaPolicy, require_horizon_fits
+    from rdvla_bench.policies.rdvla.weights import digest
+
+    sizes = named_config(config)
+    require_horizon_fits(horizon.longest, sizes.head.chunk)
+    model = untrained(sizes, weights_seed)
+    card = PolicyCard(
+        name=name,
+        weights="untrained",
+        cameras=sizes.backbone.cameras,
+        chunk=sizes.head.chunk,
+        horizon=horizon.describe(),
+        exit_rule=exit_rule.describe(),
+        config={"config": config, "weights_seed": weights_seed, "model": sizes.to_json()},
+        weights_sha256=digest(model),
+    )
+    return RdvlaPolicy(model, card, exit_rule, horizon)

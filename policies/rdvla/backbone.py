@@ -1,0 +1,141 @@
+"""The vision-language backbone, from transformers' own classes: DINOv2 with registers, SigLIP, Qwen2.
+
+    patches  = Projector([DINOv2(image) ; SigLIP(image)])    second-to-last layer of each, concatenated by channel
+    sequence = first text token, patches, other text tokens, 64 latents      causal attention
+    taps     = hidden states of some layers, cut into V vision and 64 latent positions
+
+Non-obvious: the released slices are off by one and the weights are trained so. The vision slice starts at the first
+text token and misses the last patch; the latent slice starts at the last text token and misses the last latent.
+The released sequence ends with one stop token; attention is causal, so nothing that is read can depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import (
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    Qwen2Config,
+    Qwen2Model,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+)
+
+from rdvla_bench.policies.rdvla.config import BackboneConfig
+from rdvla_bench.policies.rdvla.head import Tap
+from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET, normalise
+
+REGISTERS = 4  # vit_large_patch14_reg4
+
+
+class Projector(nn.Module):
+    """Three linear layers with GELU between: fused features to language model tokens."""
+
+    def __init__(self, fused: int, width: int) -> None:
+        """Build fused -> 4 fused -> width -> width."""
+        super().__init__()
+        self.fc1 = nn.Linear(fused, 4 * fused)
+        self.fc2 = nn.Linear(4 * fused, width)
+        self.fc3 = nn.Linear(width, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (..., fused) to (..., D)."""
+        tokens: Tensor = self.fc3(F.gelu(self.fc2(F.gelu(self.fc1(features)))))
+        return tokens
+
+
+class VisionTowers(nn.Module):
+    """DINOv2 with registers and SigLIP side by side."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        """Build both towers."""
+        super().__init__()
+        dino, siglip = config.dino, config.siglip
+        self.dino = Dinov2WithRegistersModel(
+            Dinov2WithRegistersConfig(
+                hidden_size=dino.width,
+                num_hidden_layers=dino.layers,
+                num_attention_heads=dino.heads,
+                mlp_ratio=dino.ffn // dino.width,
+                image_size=config.image_size,
+                patch_size=config.patch,
+                num_register_tokens=REGISTERS,
+            )
+        )
+        self.siglip = SiglipVisionModel(
+            SiglipVisionConfig(
+                hidden_size=siglip.width,
+                num_hidden_layers=siglip.layers,
+                num_attention_heads=siglip.heads,
+                intermediate_size=siglip.ffn,
+                image_size=config.image_size,
+                patch_size=config.patch,
+                hidden_act="gelu",  # timm's vit_so400m_patch14_siglip_224, on which the base model was trained
+                vision_use_head=False,
+            )
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map (images, 3, H, W) in [0, 1] to (images, patches, fused)."""
+        dino = self.dino(normalise(pixels, IMAGENET), output_hidden_states=True).hidden_states[-2]
+        siglip = self.siglip(normalise(pixels, HALVES), output_hidden_states=True).hidden_states[-2]
+        return torch.cat([dino[:, 1 + REGISTERS :], siglip], dim=-1)  # without class and register tokens
+
+
+class Backbone(nn.Module):
+    """Images and prompt tokens to the taps that the head reads."""
+
+    def __init__(self, config: BackboneConfig, taps: tuple[int, ...]) -> None:
+        """Build towers, projector, language model and the learned latents."""
+        super().__init__()
+        self.config = config
+        self.taps = taps
+        llm = config.llm
+        self.vision = VisionTowers(config)
+        self.projector = Projector(config.fused, llm.width)
+        self.llm = Qwen2Model(
+            Qwen2Config(
+                vocab_size=config.vocab,
+                hidden_size=llm.width,
+                intermediate_size=llm.ffn,
+                num_hidden_layers=llm.layers,
+                num_attention_heads=llm.heads,
+                num_key_value_heads=llm.kv_heads or llm.heads,
+                max_position_embeddings=32_768,
+                rope_parameters={"rope_type": "default", "rope_theta": 1_000_000.0},  # Qwen2.5-0.5B config.json
+                use_cache=False,
+            )
+        )
+        self.action_queries = nn.Embedding(config.latents, llm.width)  # the latents; released name
+
+    def forward(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> dict[int, Tap]:
+        """Return the taps by layer, of ``pixels`` (B, cameras, 3, H, W) in [0, 1] and one token list a sample.
+
+        Texts of unequal length are padded on the right, behind everything that is read: with causal attention a
+        sample's result does not depend on the padding.
+        """
+        patches = self.projector(self.vision(pixels.flatten(0, 1)))  # (B cameras, patches, D)
+        patches = patches.unflatten(0, pixels.shape[:2]).flatten(1, 2)  # (B, V, D)
+        longest = max(len(text) for text in texts)
+        sequences = [
+            F.pad(self._sequence(vision, text), (0, 0, 0, longest - len(text)))
+            for vision, text in zip(patches, texts, strict=True)
+        ]
+        states = self.llm(inputs_embeds=torch.stack(sequences), output_hidden_states=True).hidden_states
+        starts = [self.config.vision_tokens + len(text) - 1 for text in texts]  # of the latent slice
+        return {tap: self._slices(states[tap], starts) for tap in self.taps}
+
+    def _sequence(self, vision: Tensor, text: Sequence[int]) -> Tensor:
+        """Return (1 + V + text - 1 + L, D): first text token, patches, other text tokens, latents."""
+        words = self.llm.embed_tokens(torch.tensor(text, device=vision.device))
+        return torch.cat([words[:1], vision, words[1:], self.action_queries.weight])
+
+    def _slices(self, states: Tensor, starts: Sequence[int]) -> Tap:
+        latents = torch.stack(
+            [sample[start : start + self.config.latents] for sample, start in zip(states, starts, strict=True)]
+        )
+        return Tap(latents, states[:, : self.config.vision_tokens])

@@ -1,0 +1,145 @@
+"""Sizes of the model: the paper's (``rdvla-0.5b``) and one for a CPU (``nano``). Same classes, same code path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rdvla_bench.errors import UnknownName, UsageError
+
+
+@dataclass(frozen=True)
+class Transformer:
+    """The size of one transformer stack."""
+
+    width: int
+    layers: int
+    heads: int
+    ffn: int
+    kv_heads: int = 0  # 0: as many as heads
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Vision towers, projector and language model."""
+
+    dino: Transformer
+    siglip: Transformer
+    llm: Transformer
+    image_size: int  # H = W in pixels, as the towers see it
+    patch: int
+    vocab: int
+    latents: int = 64  # released code, NUM_TOKENS
+    cameras: tuple[str, ...] = ("agentview", "wrist")  # their patches follow each other in this order
+    tokenizer: str = "hashed-words@1"  # ours, needs no download; the released weights need Qwen2.5's
+
+    @property
+    def patches(self) -> int:
+        """Return the vision tokens of one image."""
+        return (self.image_size // self.patch) ** 2
+
+    @property
+    def vision_tokens(self) -> int:
+        """Return the vision tokens of all cameras."""
+        return len(self.cameras) * self.patches
+
+    @property
+    def fused(self) -> int:
+        """Return the width of the two towers' concatenated features."""
+        return self.dino.width + self.siglip.width
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """The recurrent-depth head; the defaults are the released ones.
+
+    A tap t means ``hidden_states[t]`` of the language model, whose index 0 is the embedding output: tap t is the
+    output of block t. There is one layer for each tap.
+    """
+
+    width: int = 896  # D
+    heads: int = 8  # h
+    chunk: int = 8  # K
+    action: int = 7  # A
+    proprio: int = 8  # P
+    prelude_taps: tuple[int, ...] = (11,)  # the paper says 12
+    core_taps: tuple[int, ...] = (23, 23)  # the paper says 24
+    coda_taps: tuple[int, ...] = (23,)  # the paper says 24
+    mean_recurrence: int = 32  # enters the initial scale of the output layers
+    init_std: float = 0.632  # sigma_init of queries and scratchpad, about sqrt(2/5)
+
+    def __post_init__(self) -> None:
+        """Refuse a width that the heads do not divide into even parts (rotary positions come in pairs)."""
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise UsageError(f"head width {self.width} does not split into {self.heads} heads of even width")
+
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """Return every language model layer the head reads, once, ascending."""
+        return tuple(sorted({*self.prelude_taps, *self.core_taps, *self.coda_taps}))
+
+
+@dataclass(frozen=True)
+class RdvlaConfig:
+    """The whole model."""
+
+    name: str
+    backbone: BackboneConfig
+    head: HeadConfig
+
+    def __post_init__(self) -> None:
+        """Refuse a head that reads what the language model does not have."""
+        layers = self.backbone.llm.layers
+        if self.head.width != self.backbone.llm.width:
+            raise UsageError(
+                f"config {self.name}: head width {self.head.width} is not the language model's "
+                f"{self.backbone.llm.width}"
+            )
+        if not all(0 <= tap < layers for tap in self.head.taps):
+            raise UsageError(f"config {self.name}: taps {self.head.taps} are not all in 0..{layers - 1}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for the policy card."""
+        return asdict(self)
+
+
+RDVLA_05B = RdvlaConfig(
+    name="rdvla-0.5b",
+    backbone=BackboneConfig(
+        dino=Transformer(width=1024, layers=24, heads=16, ffn=4096),  # vit_large_patch14_reg4_dinov2
+        siglip=Transformer(width=1152, layers=27, heads=16, ffn=4304),  # vit_so400m_patch14_siglip_224
+        llm=Transformer(width=896, layers=24, heads=14, ffn=4864, kv_heads=2),  # Qwen2.5-0.5B
+        image_size=224,
+        patch=14,
+        vocab=151_936,
+    ),
+    head=HeadConfig(),
+)
+
+NANO = RdvlaConfig(
+    name="nano",
+    backbone=BackboneConfig(
+        dino=Transformer(width=96, layers=3, heads=3, ffn=384),
+        siglip=Transformer(width=96, layers=3, heads=3, ffn=384),
+        llm=Transformer(width=128, layers=4, heads=4, ffn=384, kv_heads=2),
+        image_size=64,
+        patch=8,
+        vocab=4096,
+    ),
+    # The released taps are L/2 - 1 and L - 1 of L blocks.
+    head=HeadConfig(width=128, heads=4, prelude_taps=(1,), core_taps=(3, 3), coda_taps=(3,)),
+)
+
+CONFIGS: Mapping[str, RdvlaConfig] = {config.name: config for config in (NANO, RDVLA_05B)}
+
+
+def named_config(name: str) -> RdvlaConfig:
+    """Return the configuration called ``name``.
+
+    Raises:
+        UnknownName: naming the nearest one.
+    """
+    if name not in CONFIGS:
+        raise UnknownName("model config", name, CONFIGS, f"known: {', '.join(CONFIGS)}")
+    return CONFIGS[name]

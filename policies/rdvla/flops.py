@@ -1,0 +1,55 @@
+"""Floating-point operations of one query, counted from the configuration.
+
+Matrix products only, multiply and add counted apart (2 m n k), attention as executed (no credit for causality),
+which is what ``torch.utils.flop_counter`` counts too. Norms, softmax, activations and image resizing are left out:
+below 1 % of the total.
+"""
+
+from __future__ import annotations
+
+from rdvla_bench.policies.rdvla.backbone import REGISTERS
+from rdvla_bench.policies.rdvla.config import BackboneConfig, HeadConfig, RdvlaConfig, Transformer
+
+
+def _tower(size: Transformer, tokens: int, patches: int, patch: int) -> int:
+    """Return one image through a vision tower: patch embedding, then attention and two-layer MLP in each block."""
+    block = 8 * tokens * size.width**2 + 4 * tokens**2 * size.width + 4 * tokens * size.width * size.ffn
+    return 2 * patches * 3 * patch**2 * size.width + size.layers * block
+
+
+def _projector(config: BackboneConfig) -> int:
+    fused, width = config.fused, config.llm.width
+    return 2 * config.vision_tokens * (4 * fused**2 + 4 * fused * width + width**2)
+
+
+def _llm(size: Transformer, tokens: int) -> int:
+    kv = (size.kv_heads or size.heads) / size.heads
+    projections = 4 * tokens * size.width**2 * (1 + kv)  # query and output, key and value
+    block = projections + 4 * tokens**2 * size.width + 6 * tokens * size.width * size.ffn
+    return round(size.layers * block)
+
+
+def backbone_flops(config: BackboneConfig, text_tokens: int) -> int:
+    """Return one query's images and sequence through towers, projector and language model."""
+    patches = config.patches
+    towers = _tower(config.dino, patches + 1 + REGISTERS, patches, config.patch)
+    towers += _tower(config.siglip, patches, patches, config.patch)
+    tokens = config.vision_tokens + text_tokens + config.latents
+    return len(config.cameras) * towers + _projector(config) + _llm(config.llm, tokens)
+
+
+def head_flops(config: HeadConfig, backbone: BackboneConfig, depth: int, decodes: int) -> int:
+    """Return conditioning and prelude once, ``depth`` iterations of the core, ``decodes`` runs of the coda."""
+    k, d = config.chunk, config.width
+    context = backbone.latents + 1 + backbone.vision_tokens  # N
+    layer = 36 * k * d**2 + 4 * k * (k + context) * d  # 6 square maps and 3 of SwiGLU x4; attention over K, then N
+    stacks = len(config.prelude_taps), len(config.core_taps), len(config.coda_taps)
+    conditioning = sum(stacks) * 4 * context * d**2 + 2 * (config.proprio * d + d**2)
+    iteration = stacks[1] * layer + 4 * k * d**2
+    decode = stacks[2] * layer + 2 * k * d * config.action
+    return conditioning + stacks[0] * layer + depth * iteration + decodes * decode
+
+
+def query_flops(config: RdvlaConfig, text_tokens: int, depth: int, decodes: int) -> int:
+    """Return everything one query costs."""
+    return backbone_flops(config.backbone, text_tokens) + head_flops(config.head, config.backbone, depth, decodes)

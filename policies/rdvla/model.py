@@ -1,0 +1,37 @@
+"""Backbone, proprio projector and head as one module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rdvla_bench.policies.rdvla.backbone import Backbone
+from rdvla_bench.policies.rdvla.config import RdvlaConfig
+from rdvla_bench.policies.rdvla.head import Conditioning, ProprioProjector, RecurrentHead
+from rdvla_bench.policies.rdvla.weights import initialise
+
+
+class RdvlaModel(nn.Module):
+    """The whole network. ``condition`` runs once a query; the head's methods do the rest."""
+
+    def __init__(self, config: RdvlaConfig) -> None:
+        """Build every part; see ``untrained`` for weights that are the same everywhere."""
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config.backbone, config.head.taps)
+        self.proprio = ProprioProjector(config.head.proprio, config.head.width)
+        self.head = RecurrentHead(config.head)
+
+    def condition(self, pixels: Tensor, texts: Sequence[Sequence[int]], proprio: Tensor) -> Conditioning:
+        """Return the head's keys and values of (B, cameras, 3, H, W) pixels, prompt tokens and (B, P) proprio."""
+        return self.head.condition(self.backbone(pixels, texts), self.proprio(proprio))
+
+
+def untrained(config: RdvlaConfig, seed: int) -> RdvlaModel:
+    """Build the model with initial weights that are a function of ``config`` and ``seed`` alone."""
+    with torch.random.fork_rng(devices=[]):  # transformers' constructors draw from the global generator
+        model = RdvlaModel(config)
+    initialise(model, config.head, seed)
+    return model.eval().requires_grad_(requires_grad=False)
