@@ -1,4 +1,4 @@
-"""Operational space control of the Panda arm, bit for bit as robosuite 1.4.0 computes it, without its bookkeeping.
+"""The Panda's arm and gripper control, bit for bit as robosuite 1.4.0 computes it, without its bookkeeping.
 
 robosuite's ``OperationalSpaceController`` looks names up, copies, builds the whole mass matrix and computes each
 Jacobian twice, 25 times a control step. This keeps its floating-point operations, their order and the memory order of
@@ -7,13 +7,19 @@ their operands (which picks the BLAS kernel, and so the rounding), and drops the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from robosuite.controllers.osc import OperationalSpaceController
-from robosuite.utils.control_utils import nullspace_torques, opspace_matrices, orientation_error
+from robosuite.models.grippers.panda_gripper import PandaGripper
+from robosuite.utils.control_utils import (
+    nullspace_torques,
+    opspace_matrices,
+    orientation_error,
+)
 
 Float = NDArray[np.float64]
 
@@ -25,22 +31,31 @@ class Arm:
 
     Raises:
         ValueError: The controller is not the one LIBERO uses (OSC_POSE, fixed impedance, no interpolation).
+
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, controller: Any, limits: tuple[Float, Float]):
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        controller: Any,
+        limits: tuple[Float, Float],
+    ):
         """Bind to the arrays of ``data``; ``limits`` are the arm's (lowest, highest) torques, (7,) each."""
         _check_supported(controller)
         self._model, self._data, self._controller = model, data, controller
-        self._site = int(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, controller.eef_name))
+        self._site = int(
+            mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, controller.eef_name)
+        )
         self._low, self._high = limits
-        arm = _as_slice(controller.qvel_index)
+        arm = contiguous(controller.qvel_index)
         n = arm.stop - arm.start
 
         # Views into the simulator: always current, never copied.
         self.ee_pos: Float = data.site_xpos[self._site]
         self.ee_mat: Float = data.site_xmat[self._site].reshape(3, 3)
         self._qvel: Float = data.qvel
-        self._qpos_arm: Float = data.qpos[_as_slice(controller.qpos_index)]
+        self._qpos_arm: Float = data.qpos[contiguous(controller.qpos_index)]
         self._qvel_arm: Float = data.qvel[arm]
         self._bias_arm: Float = data.qfrc_bias[arm]
         self._qM: Float = data.qM
@@ -83,7 +98,12 @@ class Arm:
     def torques(self) -> Float:
         """Return the clipped torques (7,) for the simulator's present position and velocity."""
         controller = self._controller
-        jac, error, velocity, wrench = self._jac, self._error, self._velocity, self._wrench
+        jac, error, velocity, wrench = (
+            self._jac,
+            self._error,
+            self._velocity,
+            self._wrench,
+        )
         j_pos, j_ori, j_full = self._j_pos, self._j_ori, self._j_full
         mujoco.mj_jacSite(self._model, self._data, jac[0], jac[1], self._site)
         np.dot(jac[0], self._qvel, out=velocity[:3])
@@ -98,14 +118,57 @@ class Arm:
         np.negative(velocity, out=velocity)
         force = error * controller.kp + velocity * controller.kd
 
-        _, lambda_pos, lambda_ori, nullspace = opspace_matrices(self._mass, j_full, j_pos, j_ori)
+        _, lambda_pos, lambda_ori, nullspace = opspace_matrices(
+            self._mass, j_full, j_pos, j_ori
+        )
         np.dot(lambda_pos, force[:3], out=wrench[:3])
         np.dot(lambda_ori, force[3:], out=wrench[3:])
         torques = np.dot(j_full.T, wrench)
         torques += self._bias_arm
-        torques += nullspace_torques(self._mass, nullspace, controller.initial_joint, self._qpos_arm, self._qvel_arm)
+        torques += nullspace_torques(
+            self._mass,
+            nullspace,
+            controller.initial_joint,
+            self._qpos_arm,
+            self._qvel_arm,
+        )
         np.maximum(torques, self._low, out=torques)
         return np.minimum(torques, self._high, out=torques)
+
+
+class Fingers:
+    """The Panda gripper's command: a ramp that the sign of the action moves by one step each substep."""
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, robot: Any):
+        """Bind to the gripper's actuators in ``data``; robosuite's gripper stays the owner of the command.
+
+        Raises:
+            ValueError: The robot has another gripper.
+
+        """
+        if type(robot.gripper) is not PandaGripper:
+            raise ValueError(
+                f"the fast stepper knows the Panda's gripper only, not {type(robot.gripper).__name__}"
+            )
+        self._gripper = robot.gripper
+        fingers = contiguous(robot._ref_joint_gripper_actuator_indexes)
+        self._ctrl: Float = data.ctrl[fingers]
+        low, high = model.actuator_ctrlrange[fingers].T
+        self._bias, self._weight = 0.5 * (high + low), 0.5 * (high - low)
+        self._delta = np.zeros(2)
+
+    def set_goal(self, action: NDArray[np.floating[Any]]) -> None:
+        """Set the ramp's direction: action (1,) below 0 opens, above 0 closes."""
+        self._delta = np.array([-1.0, 1.0]) * self._gripper.speed * np.sign(action)
+
+    def move(self) -> None:
+        """Move the command by one substep, as ``PandaGripper.format_action`` does."""
+        command = self._gripper.current_action + self._delta
+        np.maximum(command, -1.0, out=command)
+        np.minimum(command, 1.0, out=command)
+        self._gripper.current_action = command
+        np.multiply(self._weight, command, out=self._ctrl)
+        self._ctrl += self._bias
 
 
 def _check_supported(controller: Any) -> None:
@@ -118,13 +181,18 @@ def _check_supported(controller: Any) -> None:
         and controller.interpolator_ori is None
     )
     if not supported:
-        raise ValueError("the fast stepper knows LIBERO's OSC_POSE controller only (fixed impedance, no interpolation)")
+        raise ValueError(
+            "the fast stepper knows LIBERO's OSC_POSE controller only (fixed impedance, no interpolation)"
+        )
 
 
-def _as_slice(indexes: list[int]) -> slice:
+def contiguous(indexes: Sequence[int]) -> slice:
+    """Return the slice that picks ``indexes``, so that what it picks is a view."""
     first, last = int(indexes[0]), int(indexes[-1])
     if [int(i) for i in indexes] != list(range(first, last + 1)):
-        raise ValueError(f"the arm's joints are not contiguous in the simulator's state: {indexes}")
+        raise ValueError(
+            f"the robot's parts are not contiguous in the simulator's arrays: {indexes}"
+        )
     return slice(first, last + 1)
 
 
@@ -134,5 +202,7 @@ def _mass_entries(model: mujoco.MjModel, arm: slice) -> NDArray[np.intp]:
     mujoco.mj_fullM(model, full, np.arange(1.0, model.nM + 1.0))
     entries = full[arm, arm].astype(np.intp) - 1
     if entries.min() < 0:
-        raise ValueError("the arm is not one chain of joints: its mass matrix has structural zeros")
+        raise ValueError(
+            "the arm is not one chain of joints: its mass matrix has structural zeros"
+        )
     return entries

@@ -22,12 +22,14 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from rdvla_bench.envs.libero.osc import Arm
+from rdvla_bench.envs.libero.osc import Arm, Fingers, contiguous
 
 Float = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-_FORWARD_WITHOUT_SENSORS = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)  # LIBERO reads no sensor; force sensors cost an RNE
+_FORWARD_WITHOUT_SENSORS = int(
+    mujoco.mjtDisableBit.mjDSBL_SENSOR
+)  # LIBERO reads no sensor; force sensors cost an RNE
 
 
 @dataclass
@@ -71,7 +73,9 @@ class Sample:
     eef_quat: Float  # (4,) xyzw, world frame
     gripper_qpos: Float  # (2,) m
     qpos: Float  # (nq,) from which the poses in the picture follow
-    site_rgba: NDArray[np.float32]  # (nsite, 4): a stove's burner is drawn by a site's alpha
+    site_rgba: NDArray[
+        np.float32
+    ]  # (nsite, 4): a stove's burner is drawn by a site's alpha
 
 
 class Stepper:
@@ -91,23 +95,27 @@ class Stepper:
         self._model.opt.disableflags |= _FORWARD_WITHOUT_SENSORS
         self._scratch: mujoco.MjData | None = None  # made by the first render
         self._n_substeps = int(env.control_timestep / env.model_timestep)
-        self._robot, self._gripper = robot, robot.gripper
         self._arm = Arm(self._model, self._data, robot.controller, robot.torque_limits)
         self._clock = Clock.of(env)
-        self._arm_ctrl = np.asarray(robot._ref_joint_actuator_indexes)
-        self._gripper_ctrl = np.asarray(robot._ref_joint_gripper_actuator_indexes)
-        self._gripper_qpos = np.asarray(robot._ref_gripper_joint_pos_indexes)
-        ctrl_range = self._model.actuator_ctrlrange[self._gripper_ctrl]
-        self._gripper_bias = 0.5 * (ctrl_range[:, 1] + ctrl_range[:, 0])
-        self._gripper_weight = 0.5 * (ctrl_range[:, 1] - ctrl_range[:, 0])
+        self._arm_ctrl: Float = self._data.ctrl[
+            contiguous(robot._ref_joint_actuator_indexes)
+        ]
+        self._fingers = Fingers(self._model, self._data, robot)
+        self._gripper_qpos = contiguous(robot._ref_gripper_joint_pos_indexes)
         self._eef_site = robot.eef_site_id
         self._eef_body = env.sim.model.body_name2id(robot.robot_model.eef_name)
         self.sample = self._take_sample(self._data.qpos.copy())
 
     def step(self, action: NDArray[np.floating[Any]]) -> bool:
         """Run one control step on ``action`` (7,) and return whether the task's goal is met after it."""
-        model, data, arm, clock = self._model, self._data, self._arm, self._clock
-        ctrl, gripper_action = data.ctrl, action[6:]
+        model, data, arm, fingers, clock = (
+            self._model,
+            self._data,
+            self._arm,
+            self._fingers,
+            self._clock,
+        )
+        fingers.set_goal(action[6:])
         for substep in range(self._n_substeps):
             qpos = data.qpos.copy()
             mujoco.mj_step1(model, data)
@@ -117,15 +125,17 @@ class Stepper:
             if arm.is_stale:
                 torques = arm.stale_torques(action[:6])
             else:
-                mujoco.mj_fwdConstraint(model, data)  # robosuite: sim.forward() in controller.update
+                mujoco.mj_fwdConstraint(
+                    model, data
+                )  # robosuite: sim.forward() in controller.update
                 if substep == 0:
                     arm.set_goal(action[:6])
                 torques = arm.torques()
-            ctrl[self._arm_ctrl] = torques
-            ctrl[self._gripper_ctrl] = self._gripper_bias + self._gripper_weight * self._gripper.format_action(
-                gripper_action
-            )
-            mujoco.mj_step2(model, data)  # the third solve, with the new torques; then the integration
+            self._arm_ctrl[:] = torques
+            fingers.move()
+            mujoco.mj_step2(
+                model, data
+            )  # the third solve, with the new torques; then the integration
             if clock.tick():
                 self.sample = self._take_sample(qpos)
         self._env.timestep += 1
@@ -133,7 +143,9 @@ class Stepper:
         self._env._post_process()  # lights a stove's burner
         return bool(self._env._check_success())
 
-    def render(self, cameras: Sequence[str], height: int, width: int) -> dict[str, Image]:
+    def render(
+        self, cameras: Sequence[str], height: int, width: int
+    ) -> dict[str, Image]:
         """Render the last sample: camera -> (H, W, 3) RGB in robosuite's orientation (upside down)."""
         model, sample = self._model, self.sample
         if self._scratch is None:
@@ -145,18 +157,31 @@ class Stepper:
         mujoco.mj_camlight(model, scratch)
         site_rgba = model.site_rgba.copy()
         model.site_rgba[:] = sample.site_rgba
-        images = {camera: self._render_one(scratch, camera, height, width) for camera in cameras}
+        images = {
+            camera: self._render_one(scratch, camera, height, width)
+            for camera in cameras
+        }
         model.site_rgba[:] = site_rgba
         return images
 
-    def _render_one(self, data: mujoco.MjData, camera: str, height: int, width: int) -> Image:
+    def _render_one(
+        self, data: mujoco.MjData, camera: str, height: int, width: int
+    ) -> Image:
         context = self._env.sim._render_context_offscreen
         context.gl_ctx.make_current()
         context.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
         context.cam.fixedcamid = self._env.sim.model.camera_name2id(camera)
         viewport = mujoco.MjrRect(0, 0, width, height)
         everything = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(self._model, data, context.vopt, context.pert, context.cam, everything, context.scn)
+        mujoco.mjv_updateScene(
+            self._model,
+            data,
+            context.vopt,
+            context.pert,
+            context.cam,
+            everything,
+            context.scn,
+        )
         mujoco.mjr_render(viewport, context.scn, context.con)
         image = np.empty((height, width, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(image, None, viewport, context.con)
@@ -167,7 +192,7 @@ class Stepper:
         return Sample(
             eef_pos=data.site_xpos[self._eef_site].copy(),
             eef_quat=data.xquat[self._eef_body][[1, 2, 3, 0]],
-            gripper_qpos=data.qpos[self._gripper_qpos],
+            gripper_qpos=data.qpos[self._gripper_qpos].copy(),
             qpos=qpos,
             site_rgba=self._model.site_rgba.copy(),
         )
