@@ -21,7 +21,6 @@ from typing import Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-
 from rdvla_bench.envs.libero.osc import Arm, Fingers, contiguous
 
 Float = NDArray[np.float64]
