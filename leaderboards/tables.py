@@ -1,0 +1,156 @@
+"""A board as tables of text, which Markdown and the terminal then draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rdvla_bench.leaderboards.board import Board, Cost, Score
+from rdvla_bench.leaderboards.ranking import Group
+
+NOTHING = "–"
+
+RESULT_COLUMNS = ("success", "rate", "95 % interval", "errors", "depth", "queries", "steps", "GFLOP", "standing")
+COST_COLUMNS = (
+    "model ms/query", "p50", "p95", "batch", "CPU-s/episode", "wall-s/episode", "build CPU-s", "retries"
+)  # fmt: skip
+
+RESULTS_LEGEND = (
+    "Rate: successes of the episodes that did not end in an error, with Wilson's 95 % interval. Depth: iterations of "
+    "the recurrent core, mean ± standard deviation over queries. Queries, control steps and GFLOP: mean an episode."
+)
+COST_LEGEND = (
+    "Over the same episodes; these numbers belong to one execution on one machine. Build CPU-s and retries are totals."
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A title, one header a column, rows of equally many cells; the first ``n_text`` columns are left-aligned."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    n_text: int = 1
+    legend: str = ""
+
+
+def banners(board: Board) -> list[str]:
+    """Return what a reader must not overlook."""
+    said = []
+    if board.is_untrained:
+        said.append("untrained: this policy's weights were never trained; its rates measure the harness, not a method.")
+    if board.is_privileged:
+        said.append("privileged: this policy reads the simulator's state; compare it with no policy that sees pixels.")
+    said += [f"not ranked: {s.suite}, {s.unranked}." for s in board.suite_scores if s.unranked]
+    return said
+
+
+def title(board: Board) -> str:
+    """Return the headline of one run."""
+    config = board.manifest["config"]
+    return f"{config['policy']} on {', '.join(config['suites'])} under {config['protocol']}"
+
+
+def provenance(board: Board) -> list[tuple[str, str]]:
+    """Return where the numbers come from, as label and text. The same for every execution of one configuration."""
+    manifest = board.manifest
+    config, card, protocol = manifest["config"], manifest["policy_card"], manifest["protocol_card"]
+    settings = ", ".join(f"{key}={value}" for key, value in sorted(config["settings"].items()))
+    weights = " ".join(filter(None, (str(card.get("weights", "")), str(card.get("weights_sha256", ""))[:12])))
+    gl = manifest["gl"] or {}
+    done = len(board.results)
+    return [
+        ("policy card", f"{card.get('name', config['policy'])}, hash {manifest['policy_hash']}"),
+        ("weights", weights or NOTHING),
+        ("settings", settings or "defaults"),
+        ("protocol card", f"{config['protocol']}, hash {manifest['protocol_hash']}: {protocol.get('summary', '')}"),
+        ("episodes", f"{done} of {manifest['planned']}, {config['episodes']} a task, seed {config['seed']}"),
+        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(manifest["versions"].items()))),
+        ("GL renderer", f"{gl.get('renderer') or 'none used'}, canary frame {gl.get('canary_sha256') or NOTHING}"),
+        ("git commit", manifest["git_commit"] or NOTHING),
+    ]
+
+
+def result_tables(board: Board) -> list[Table]:
+    """Return the reproducible tables: per suite, then per task."""
+    suites = [(s.suite, *score_cells(s)) for s in board.suite_scores]
+    if len(board.suite_scores) > 1:
+        rest = ("" for _ in RESULT_COLUMNS[2:])
+        suites.append(("mean of suites", "", _percent(board.mean_of_suites), *rest))
+    tasks = [(s.suite, str(s.task), s.name, *score_cells(s)) for s in board.task_scores]
+    return [
+        Table("Suites", ("suite", *RESULT_COLUMNS), tuple(suites), legend=RESULTS_LEGEND),
+        Table("Tasks", ("suite", "task", "name", *RESULT_COLUMNS), tuple(tasks), n_text=3),
+    ]
+
+
+def cost_tables(board: Board) -> list[Table]:
+    """Return the tables of this one execution: per suite, then per task."""
+    suites = tuple((c.suite, *cost_cells(c)) for c in board.suite_costs)
+    tasks = tuple((c.suite, str(c.task), *cost_cells(c)) for c in board.task_costs)
+    return [
+        Table("Execution, suites", ("suite", *COST_COLUMNS), suites, legend=COST_LEGEND),
+        Table("Execution, tasks", ("suite", "task", *COST_COLUMNS), tasks, n_text=2),
+    ]
+
+
+def group_tables(group: Group) -> list[Table]:
+    """Return the results and the executions of runs that share a protocol card, a suite and its tasks."""
+    head = ("run", "policy", "weights", "seed")
+    named = [
+        (e.run, e.board.manifest["config"]["policy"], str(e.board.manifest["policy_card"].get("weights", "")),
+         str(e.board.manifest["config"]["seed"]))
+        for e in group.entries
+    ]  # fmt: skip
+    results = (
+        (str(rank or NOTHING), *name, *score_cells(e.score)[:-1], e.standing or "ranked")
+        for rank, name, e in zip(group.ranks, named, group.entries, strict=True)
+    )
+    costs = ((*name[:2], *cost_cells(e.cost)) for name, e in zip(named, group.entries, strict=True))
+    return [
+        Table(group.title, ("rank", *head, *RESULT_COLUMNS), tuple(results), n_text=5, legend=RESULTS_LEGEND),
+        Table(f"{group.title}: execution", ("run", "policy", *COST_COLUMNS), tuple(costs), 2, COST_LEGEND),
+    ]
+
+
+def score_cells(score: Score) -> tuple[str, ...]:
+    """Return the cells under ``RESULT_COLUMNS``."""
+    interval = NOTHING
+    if score.low is not None and score.high is not None:
+        interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
+    return (
+        f"{score.successes}/{score.scored}",
+        _percent(score.rate),
+        interval,
+        str(score.errors),
+        _with_spread(score.depth, score.depth_sd),
+        _number(score.queries, ".1f"),
+        _number(score.steps, ".1f"),
+        _number(None if score.flops is None else score.flops / 1e9, ".4g"),
+        f"unranked: {score.unranked}" if score.unranked else "ranked",
+    )
+
+
+def cost_cells(cost: Cost) -> tuple[str, ...]:
+    """Return the cells under ``COST_COLUMNS``."""
+    per_query = (cost.model_ms, cost.model_ms_p50, cost.model_ms_p95)
+    return (
+        *(_number(value, ".2f") for value in per_query),
+        _number(cost.batch_size, ".1f"),
+        _number(cost.cpu_s, ".2f"),
+        _number(cost.wall_s, ".2f"),
+        f"{cost.build_cpu_s:.1f}",
+        str(cost.retries),
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return NOTHING if value is None else format(value, form)
+
+
+def _percent(rate: float | None) -> str:
+    return NOTHING if rate is None else f"{100 * rate:.1f} %"
+
+
+def _with_spread(center: float | None, sd: float | None) -> str:
+    return _number(center, ".1f") + (f" ± {sd:.1f}" if sd is not None else "")

@@ -1,0 +1,58 @@
+"""Boards on a terminal, drawn with rich."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from rdvla_bench.leaderboards.board import Board
+from rdvla_bench.leaderboards.ranking import Group
+from rdvla_bench.leaderboards.tables import (
+    NOTHING,
+    Table,
+    banners,
+    cost_tables,
+    group_tables,
+    provenance,
+    result_tables,
+    title,
+)
+
+
+def print_board(board: Board, console: Console) -> None:
+    """Print one run: what must not be overlooked, results, executions, provenance."""
+    console.print(Text(title(board), style="bold"))
+    for banner in banners(board):
+        console.print(Text(banner, style="bold yellow"))
+    suites, tasks = result_tables(board)
+    suite_costs, _ = cost_tables(board)
+    for table in (suites, tasks, suite_costs):
+        _print(table, console)
+    for label, text in provenance(board):
+        console.print(Text.assemble((f"{label}: ", "dim"), text))
+
+
+def print_groups(groups: Iterable[Group], console: Console) -> None:
+    """Print several runs side by side."""
+    for group in groups:
+        results, costs = group_tables(group)
+        _print(results, console)
+        for note in group.notes:
+            console.print(Text(note, style="bold yellow"))
+        _print(costs, console)
+
+
+def _print(table: Table, console: Console) -> None:
+    drawn = RichTable(title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
+    used = [i for i in range(len(table.columns)) if any(row[i] not in ("", NOTHING) for row in table.rows)]
+    for i in used:
+        drawn.add_column(table.columns[i], justify="left" if i < table.n_text else "right", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(row[i]) for i in used))
+    console.print(drawn)
+    if table.legend:
+        console.print(Text(table.legend, style="dim"))
