@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 from rich.box import SIMPLE_HEAD
@@ -23,8 +24,17 @@ from rdvla_bench.leaderboards.tables import (
 )
 
 
-def print_board(board: Board, console: Console) -> None:
+LOG_WIDTH = 160  # columns in a file or a pipe, where rich would assume 80 and fold every table
+
+
+def log_console() -> Console:
+    """Return a console on stdout as wide as the terminal, or as ``LOG_WIDTH`` where there is none."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+def print_board(board: Board, console: Console | None = None) -> None:
     """Print one run: what must not be overlooked, results, executions, provenance."""
+    console = console or log_console()
     console.print(Text(title(board), style="bold"))
     for banner in banners(board):
         console.print(Text(banner, style="bold yellow"))
@@ -36,8 +46,9 @@ def print_board(board: Board, console: Console) -> None:
         console.print(Text.assemble((f"{label}: ", "dim"), text))
 
 
-def print_groups(groups: Iterable[Group], console: Console) -> None:
+def print_groups(groups: Iterable[Group], console: Console | None = None) -> None:
     """Print several runs side by side."""
+    console = console or log_console()
     for group in groups:
         results, costs = group_tables(group)
         _print(results, console)

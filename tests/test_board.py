@@ -213,10 +213,11 @@ def test_runs_of_different_protocols_tasks_or_lengths_never_share_a_table(tmp_pa
 
 @pytest.mark.parametrize("format", ["terminal", "md", "csv", "json"])
 def test_the_command_prints_one_run_and_several(
-    format: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = str(write_folder(tmp_path / "one", outcomes("ssts"), weights="untrained"))
-    two = str(write_folder(tmp_path / "two", outcomes("sse"), policy="other"))
+    monkeypatch.chdir(tmp_path)
+    one = str(write_folder(Path("one"), outcomes("ssts"), weights="untrained"))
+    two = str(write_folder(Path("two"), outcomes("sse"), policy="other"))
     for runs in ([one], [one, two]):
         assert main([*runs, "--format", format]) == 0
         printed = capsys.readouterr().out

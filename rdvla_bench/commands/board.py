@@ -74,13 +74,10 @@ def _text(options: Options) -> str:
 
 
 def _draw(boards: Named) -> None:
-    from rich.console import Console
-
     from rdvla_bench.leaderboards.ranking import group_runs
     from rdvla_bench.leaderboards.terminal import print_board, print_groups
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     if len(boards) == 1:
-        print_board(boards[0][1], console)
+        print_board(boards[0][1])
     else:
-        print_groups(group_runs(boards), console)
+        print_groups(group_runs(boards))
