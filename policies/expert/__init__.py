@@ -1,1 +1,22 @@
 """Scripted experts for LIBERO, from privileged state."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rdvla_bench.policy import Policy
+
+
+def expert() -> Policy:
+    """Build the scripted expert, deterministic."""
+    from rdvla_bench.policies.expert.expert import Expert
+
+    return Expert()
+
+
+def expert_noisy(noise: float = 0.1) -> Policy:
+    """Build the scripted expert with Gaussian noise of standard deviation ``noise`` on the executed motion."""
+    from rdvla_bench.policies.expert.expert import Expert
+
+    return Expert(noise=noise, name="expert-noisy")

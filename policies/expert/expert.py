@@ -1,0 +1,70 @@
+"""The scripted expert: a closed-loop policy that follows programs of moves and plans anew when one ends or fails."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rdvla_bench.policies.expert.geometry import View
+from rdvla_bench.policies.expert.move import Move, action, has_arrived, is_over
+from rdvla_bench.policies.expert.planner import Goal, next_goal, plan
+from rdvla_bench.policy import Policy, PolicyCard
+from rdvla_bench.types import ActionChunk, Episode, Observation
+
+_SLIPPED = 4  # control steps without contact of both fingers after which an object counts as lost
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """Where an episode stands: the program, the move of it in hand, and what went before."""
+
+    program: tuple[Move, ...] = ()
+    index: int = 0
+    ticks: int = 0  # control steps spent on this move
+    loose: int = 0  # control steps since the object to keep was last between the fingers
+    goal: Goal | None = None
+    attempt: int = 0  # programs that were abandoned for this goal
+
+
+def advance(view: View, now: Progress) -> Progress:
+    """Return the progress with its present move not yet over: step on, abandon, or plan anew."""
+    if now.index < len(now.program):
+        move = now.program[now.index]
+        lost = bool(move.keep) and not view["objects"][move.keep]["held"]
+        now = replace(now, loose=now.loose + 1 if lost else 0)
+        failed = now.loose > _SLIPPED or (move.must and now.ticks >= move.limit and not has_arrived(view, move))
+        if failed:
+            now = replace(now, program=(), index=0, ticks=0, loose=0, attempt=now.attempt + 1)
+        elif is_over(view, move, now.ticks):
+            now = replace(now, index=now.index + 1, ticks=0)
+    if now.index >= len(now.program):
+        goal = next_goal(view)
+        attempt = now.attempt if goal == now.goal else 0
+        now = Progress(program=plan(view, attempt), goal=goal, attempt=attempt)
+    return now
+
+
+class Expert(Policy):
+    """Acts on ``obs["privileged"]`` alone; one action a query."""
+
+    def __init__(self, noise: float = 0.0, name: str = "expert") -> None:
+        """``noise`` is the standard deviation of what is added to the six motion values, in action units."""
+        self.noise = noise
+        config = {"noise": noise} if name != "expert" else {}
+        self.card = PolicyCard(name=name, weights="none", privileged=True, chunk=1, config=config)
+
+    def initial_state(self, episode: Episode) -> Progress:
+        """Return the start: nothing planned, nothing tried."""
+        del episode
+        return Progress()
+
+    def act(self, obs: Observation, state: Progress, rng: np.random.Generator) -> tuple[ActionChunk, Progress]:
+        """Return one action and the progress after it."""
+        view = obs["privileged"]
+        now = advance(view, state)
+        command = action(view, now.program[now.index])
+        if self.noise > 0:
+            command[:6] += rng.normal(0.0, self.noise, 6).astype(np.float32)
+        now = replace(now, ticks=now.ticks + 1)
+        return ActionChunk(actions=np.clip(command, -1.0, 1.0)[None]), now

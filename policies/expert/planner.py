@@ -1,0 +1,90 @@
+"""From goal predicates to the next program: which goal, and which skill serves it now."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range
+from rdvla_bench.policies.expert.move import OPEN, Move
+from rdvla_bench.policies.expert.pick_place import Program, free_spin, pick, place
+
+Goal = tuple[str, ...]
+
+
+def held_object(view: View) -> str:
+    """Return the movable object between the fingers, or an empty string."""
+    return next((name for name, thing in view["objects"].items() if thing["movable"] and thing["held"]), "")
+
+
+def next_goal(view: View) -> Goal | None:
+    """Return the goal to work on: what is in the hand first, then what must come before other goals."""
+    open_goals = [g for g, holds in zip(view["goal"], view["holds"], strict=True) if not holds]
+    held = held_object(view)
+    for goal in open_goals:
+        if held and goal[1] == held:
+            return goal
+    for goal in open_goals:
+        if goal[0] != "close":
+            return goal
+    return open_goals[0] if open_goals else None
+
+
+def plan(view: View, attempt: int) -> Program:
+    """Return the moves to make next; ``attempt`` counts programs already tried for this goal."""
+    goal = next_goal(view)
+    if goal is None:
+        return (stay(view),)
+    if goal[0] in ("on", "in"):
+        return carry(view, goal, attempt) or (stay(view),)
+    return (stay(view),)
+
+
+def stay(view: View) -> Move:
+    """Return a move that waits where the hand is."""
+    return Move(view["eef_pos"], view["eef_mat"], OPEN, dwell=10, limit=10, name="stay")
+
+
+def carry(view: View, goal: Goal, attempt: int) -> Program:
+    """Return the moves that pick the goal's object up, or put it down where the goal wants it."""
+    _, name, where = goal
+    if not view["objects"][name]["held"]:
+        return pick(view, name, attempt)
+    target, drop, ignore = destination(view, name, where)
+    return place(view, name, target, drop=drop, spin=free_spin(view, name, target, ignore), ignore=ignore)
+
+
+def destination(view: View, name: str, where: str) -> tuple[FloatArray, float, tuple[str, ...]]:
+    """Return where the object's origin goes, how far above it to let go, and what the load may pass close to."""
+    thing = view["objects"][name]
+    under = float(thing["pos"][2]) - height_range(view, name)[0]
+    if where in view["objects"]:
+        base = view["objects"][where]
+        rest = float(base["pos"][2]) + 0.012
+        return np.array([*base["pos"][:2], rest + under]), 0.012, ()
+    site = view["sites"][where]
+    owner = site["owner"]
+    if not owner:
+        return np.array([*site["pos"][:2], float(site["pos"][2]) + under]), 0.01, ()
+    if view["objects"][owner]["kind"] == "basket":
+        return _into_basket(view, name, where, under)
+    return np.array([*site["pos"][:2], float(site["pos"][2]) + under]), 0.012, ()
+
+
+def _into_basket(view: View, name: str, where: str, under: float) -> tuple[FloatArray, float, tuple[str, ...]]:
+    """Return a free spot of the basket, above which the object is dropped from the rim."""
+    site = view["sites"][where]
+    owner = site["owner"]
+    floor, rim = height_range(view, owner)
+    inside = [
+        thing["pos"][:2]
+        for other, thing in view["objects"].items()
+        if other != name and thing["movable"] and other != owner
+        and np.all(np.abs(thing["pos"][:2] - site["pos"][:2]) < 0.08) and thing["pos"][2] < rim
+    ]
+    spot = site["pos"][:2]
+    if inside:
+        steps = [np.array([x, y]) for x in (-0.035, 0.0, 0.035) for y in (-0.035, 0.0, 0.035)]
+        spot = max((spot + s for s in steps), key=lambda p: min(float(np.linalg.norm(p - q)) for q in inside))
+    grip_over_thing = float(view["eef_pos"][2] - view["objects"][name]["pos"][2])
+    height = max(floor + 0.02 + under, rim + 0.015 - grip_over_thing)
+    return np.array([spot[0], spot[1], height]), 0.0, ()
