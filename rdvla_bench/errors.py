@@ -6,7 +6,7 @@ message on one line and exits with 2. ``PolicyFault`` and ``EnvFault`` end one e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 
 
@@ -18,6 +18,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 class RdvlaBenchError(Exception):
     """Root of every error this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Callable[..., RdvlaBenchError], tuple[type[RdvlaBenchError], str]]:
+        """Cross process borders as class and message, whatever arguments the class was made from."""
+        return _rebuild, (type(self), str(self))
+
+
+def _rebuild(kind: type[RdvlaBenchError], message: str) -> RdvlaBenchError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    return error
 
 
 class UsageError(RdvlaBenchError):
@@ -87,3 +97,7 @@ class PolicyFault(RdvlaBenchError):
 
 class EnvFault(RdvlaBenchError):
     """The simulator raised or returned something impossible."""
+
+
+class InfraFault(RdvlaBenchError):
+    """A process this harness started is gone; the episode is to be played again."""

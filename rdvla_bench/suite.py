@@ -38,6 +38,7 @@ class Suite:
     actions: tuple[str, ...]  # the meaning of each action value, with unit and frame
     default_protocol: str
     extra: str  # the pip extra that installs its simulator
+    runtime: str = ""  # module with worker_env() and describe(): chooses and names the renderer of a process
 
     def task_ids(self, wanted: str | None = None) -> tuple[int, ...]:
         """Return the task indices of ``"0,3"``, ``"0-4"``, task names, or all for None; each once, ascending."""

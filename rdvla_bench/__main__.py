@@ -1,0 +1,34 @@
+"""``rdvla-bench COMMAND ...``, the same as ``python -m rdvla_bench.COMMAND ...``."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from rdvla_bench.errors import nearest
+
+COMMANDS = {
+    "run": "evaluate a policy and print its board; the same command again resumes",
+    "board": "print the board of one or more runs",
+    "list": "show policies, suites, tasks and protocol cards",
+    "replay": "simulate a recorded episode again, bit for bit, and film it",
+    "bench": "measure this harness against the plain evaluation loop",
+}
+
+
+def main() -> int:
+    """Hand the rest of the line to the command."""
+    name, rest = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
+    if name in ("-h", "--help"):
+        print("usage: rdvla-bench COMMAND [...]\n")
+        print("\n".join(f"  {command:<8} {what}" for command, what in COMMANDS.items()))
+        return 0
+    if name not in COMMANDS:
+        print(f"no command '{name}'.{nearest(name, COMMANDS)} (rdvla-bench --help)", file=sys.stderr)
+        return 2
+    status: int = import_module(f"rdvla_bench.commands.{name}").main(rest)
+    return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,25 @@
+"""What every command does with an error: one line on stderr and exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+
+from rdvla_bench.errors import UsageError
+
+Main = Callable[..., int]
+
+
+def command(main: Main) -> Main:
+    """Wrap a command's ``main`` so that a ``UsageError`` becomes one clear line and exit code 2."""
+
+    @wraps(main)
+    def wrapped(argv: list[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except UsageError as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 2
+
+    return wrapped

@@ -1,0 +1,273 @@
+"""``python -m rdvla_bench.run --policy NAME``: evaluate a policy, in parallel, resumably, and print its board."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from rdvla_bench.commands.cli import command
+from rdvla_bench.errors import MissingExtra, RunMismatch, UsageError
+from rdvla_bench.limits import Limits
+from rdvla_bench.plan import Plan, differences
+from rdvla_bench.protocol import protocol
+from rdvla_bench.registry import load_suite, parse_settings
+from rdvla_bench.types import Episode, Outcome
+
+if TYPE_CHECKING:
+    from rdvla_bench.ledger import Ledger
+    from rdvla_bench.worker import Greeting, Played
+
+FOUR_SUITES = "libero_spatial,libero_object,libero_goal,libero_10"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell reports SIGINT."""
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """Evaluate a policy on a benchmark. The same command again resumes; a finished run just prints its board."""
+
+    policy: str
+    """Name of the policy (rdvla-bench list policies)."""
+    suite: str = FOUR_SUITES
+    """Suites, separated by commas (rdvla-bench list suites)."""
+    tasks: str | None = None
+    """Tasks of each suite: "0,3", "0-4" or names; all by default."""
+    episodes: Literal["full"] | int = 1
+    """Episodes a task. 1 is a quick look; "full" is what the protocol card calls an evaluation."""
+    seed: int = 0
+    """Seed of the run: fixtures and every random draw of the policy derive from it."""
+    protocol: str | None = None
+    """Protocol card (rdvla-bench list protocols); the suite's default if not given."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE of the policy's settings; may be repeated."""
+    out: Path | None = None
+    """Run folder; runs/POLICY-HASH by default."""
+    workers: int = 2
+    """Parallel workers on Ray; 0 plays in this process without Ray."""
+    ray_address: str | None = None
+    """Join this Ray cluster instead of starting one here."""
+    policy_placement: Literal["auto", "worker", "shared"] = "auto"
+    """One policy a worker, or one shared by all; auto shares iff the cluster has a GPU."""
+    retry_errors: bool = False
+    """Play again the episodes that ended in an ERROR of the policy or the env (those of infra always are)."""
+    policy_timeout: float = Limits.policy_s
+    """Seconds the policy may take for one answer."""
+    env_timeout: float = Limits.env_s
+    """Seconds the simulator may take to be built and reset, or for one chunk."""
+
+
+def make_plan(arguments: RunArguments) -> Plan:
+    """Resolve names; every wrong name is reported before anything is started.
+
+    Raises:
+        UsageError.
+    """
+    suites = tuple(load_suite(name.strip()) for name in arguments.suite.split(","))
+    names = [suite.name for suite in suites]
+    if len(set(names)) < len(names):
+        raise UsageError(f"--suite {arguments.suite} names a suite twice")
+    card = protocol(arguments.protocol or suites[0].default_protocol)
+    settings = dict(_setting(text) for text in arguments.set)
+    parse_settings(arguments.policy, settings)
+    return Plan(
+        policy=arguments.policy,
+        settings=settings,
+        protocol=card,
+        suites=suites,
+        tasks={suite.name: suite.task_ids(arguments.tasks) for suite in suites},
+        n_episodes=card.n_trials if arguments.episodes == "full" else int(arguments.episodes),
+        seed=arguments.seed,
+    )
+
+
+def _setting(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {text}: expected KEY=VALUE")
+    return key, value
+
+
+@dataclass
+class RunFolder:
+    """run.json while a run goes: written with the first greeting, checked against every later one."""
+
+    plan: Plan
+    out: Path
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Read run.json if there is one.
+
+        Raises:
+            RunMismatch: the folder belongs to another configuration.
+            LedgerError: the folder cannot be read.
+        """
+        from rdvla_bench.ledger import EPISODES, RUN, read_run
+
+        if (self.out / RUN).exists():
+            self.run = read_run(self.out)
+            differs = differences(self.run["config"], self.plan.identity())
+            if differs:
+                raise RunMismatch(self.out, differs)
+        elif (self.out / EPISODES).exists() and (self.out / EPISODES).stat().st_size:
+            raise UsageError(f"{self.out} has a ledger but no run.json: it cannot be told what it is. Choose another --out")
+        elif self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is a file, expected a folder")
+
+    def greet(self, greeting: Greeting) -> None:
+        """Write run.json from the first worker's greeting; hold every other worker against it.
+
+        Raises:
+            RunMismatch: another policy card, renderer or decisive version than the run began with.
+        """
+        from rdvla_bench.provenance import DECISIVE, check_pins
+
+        here = {
+            "policy_card": greeting.policy_hash,
+            "gl canary": greeting.gl.get("canary_sha256", ""),
+            **{name: greeting.versions.get(name, "") for name in DECISIVE},
+        }
+        if not self.run:
+            check_pins(self.plan.protocol)
+            self._create(greeting)
+            return
+        there = {
+            "policy_card": self.run["policy_hash"],
+            "gl canary": self.run["gl"].get("canary_sha256", ""),
+            **{name: self.run["versions"].get(name, "") for name in DECISIVE},
+        }
+        differs = differences(there, here)
+        if differs:
+            raise RunMismatch(self.out, [*differs, f"worker on {greeting.host}"])
+
+    def _create(self, greeting: Greeting) -> None:
+        from rdvla_bench.provenance import git_commit, machine
+        from rdvla_bench.record import SCHEMA
+
+        plan = self.plan
+        self.run = {
+            "schema": SCHEMA,
+            "status": "running",
+            "config": plan.identity(),
+            "planned": len(plan.episodes()),
+            "full": plan.n_episodes == plan.protocol.n_trials,
+            "task_names": {s.name: {str(t): s.tasks[t].name for t in plan.tasks[s.name]} for s in plan.suites},
+            "policy_card": greeting.policy_card,
+            "policy_hash": greeting.policy_hash,
+            "protocol_card": plan.protocol.to_json(),
+            "protocol_hash": plan.protocol.hash,
+            "versions": greeting.versions,
+            "gl": greeting.gl,
+            "machine": machine(),
+            "git_commit": git_commit(),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self.save("running")
+
+    def save(self, status: str) -> None:
+        """Write run.json with a new status."""
+        from rdvla_bench.ledger import write_run
+
+        if self.run:
+            self.run["status"] = status
+            write_run(self.out, self.run)
+
+
+def _unfinished(ledger: Ledger, episodes: list[Episode], *, retry_errors: bool) -> list[Episode]:
+    from rdvla_bench.types import Culprit
+
+    def is_final(episode: Episode) -> bool:
+        record = ledger.records.get(episode.id)
+        if record is None:
+            return False
+        if record.result.outcome is not Outcome.ERROR:
+            return True
+        return not retry_errors and record.result.culprit is not Culprit.INFRA
+
+    return [episode for episode in episodes if not is_final(episode)]
+
+
+def _execute(
+    arguments: RunArguments, plan: Plan, episodes: list[Episode], on_greeting: Callable[[Greeting], None]
+) -> Iterator[Played]:
+    from rdvla_bench.worker import Job, runtime_of
+
+    limits = Limits(policy_s=arguments.policy_timeout, env_s=arguments.env_timeout)
+    job = Job(plan.policy, plan.settings, plan.protocol)
+    if arguments.workers == 0:
+        from rdvla_bench.local import play_locally
+
+        return play_locally(job, plan.suites, episodes, limits, on_greeting)
+    try:
+        from rdvla_bench.ray_executor import play_on_ray
+    except ModuleNotFoundError as error:
+        raise MissingExtra("--workers above 0", "ray", f"no module '{error.name}'; --workers 0 needs none") from error
+    env_vars: dict[str, str] = {}
+    for suite in plan.suites:
+        runtime = runtime_of(suite)
+        if runtime:
+            env_vars |= runtime.worker_env()
+    return play_on_ray(
+        job,
+        plan.suites,
+        episodes,
+        limits,
+        on_greeting,
+        workers=arguments.workers,
+        address=arguments.ray_address,
+        env_vars=env_vars,
+        shared_policy={"auto": None, "worker": False, "shared": True}[arguments.policy_placement],
+    )
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0 when every episode was played, 1 when some ended in an ERROR."""
+    arguments = tyro.cli(RunArguments, args=argv, prog="python -m rdvla_bench.run")
+    if arguments.workers < 0:
+        raise UsageError(f"--workers {arguments.workers}: expected 0 (this process) or more")
+    plan = make_plan(arguments)
+    out = arguments.out or Path(plan.default_out)
+    folder = RunFolder(plan, out)
+    folder.open()
+
+    from rdvla_bench.commands.progress import make_progress
+    from rdvla_bench.leaderboards.render import write_all
+    from rdvla_bench.leaderboards.statistics import wilson
+    from rdvla_bench.leaderboards.terminal import print_board
+    from rdvla_bench.ledger import Ledger
+
+    with Ledger(out) as ledger:
+        episodes = plan.episodes()
+        todo = _unfinished(ledger, episodes, retry_errors=arguments.retry_errors)
+        planned = {suite.name: len(plan.tasks[suite.name]) * plan.n_episodes for suite in plan.suites}
+        with make_progress(planned, wilson) as progress:
+            if ledger.recovered:
+                progress.say(f"dropped a torn last line of {ledger.recovered} bytes; its episode is played again")
+            waiting = set(todo)
+            for episode in episodes:
+                if episode not in waiting:
+                    progress.add(ledger.records[episode.id], fresh=False)
+            if todo and len(todo) < len(episodes):
+                progress.say(f"resuming {out}: {len(episodes) - len(todo)} of {len(episodes)} episodes are done")
+            if todo:
+                try:
+                    for played in _execute(arguments, plan, todo, folder.greet):
+                        ledger.append(played.record, played.actions)
+                        progress.add(played.record)
+                except KeyboardInterrupt:
+                    folder.save("interrupted")
+                    progress.say(f"interrupted; {len(ledger.records)} of {len(episodes)} episodes are safe in {out}")
+                    progress.say(f"resume: {' '.join(['python -m rdvla_bench.run', *(argv or sys.argv[1:])])}")
+                    return INTERRUPTED
+                folder.save("complete")
+        errors = sum(record.result.outcome is Outcome.ERROR for record in ledger.records.values())
+    print_board(write_all(out), Console())
+    return 1 if errors else 0

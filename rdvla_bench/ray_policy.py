@@ -1,0 +1,65 @@
+"""One policy for all workers: a Ray actor that answers their queries, where a policy a worker would not fit.
+
+Observations travel through Ray's shared-memory object store; results are those of a policy a worker, since every
+random draw is the query's own and each query is answered alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from rdvla_bench.errors import InfraFault
+from rdvla_bench.policy import HorizonRule, Policy, PolicyCard
+from rdvla_bench.registry import load_policy
+from rdvla_bench.types import ActionChunk, Episode, Observation
+from rdvla_bench.worker import Job
+
+
+class PolicyServer:
+    """The actor that holds the policy."""
+
+    def __init__(self, job: Job) -> None:
+        """Load the policy."""
+        self._policy = load_policy(job.policy, job.settings)
+
+    def describe(self) -> tuple[PolicyCard, HorizonRule]:
+        """Return what a client answers without asking."""
+        return self._policy.card, self._policy.horizon
+
+    def initial_state(self, episode: Episode) -> Any:  # noqa: ANN401 - the state's type is the policy's own
+        """Return the policy's state before the first query."""
+        return self._policy.initial_state(episode)
+
+    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:  # noqa: ANN401
+        """Answer one query."""
+        return self._policy.act(obs, state, rng)
+
+
+class PolicyClient(Policy):
+    """Stands in for the shared policy inside a worker."""
+
+    def __init__(self, server: Any) -> None:  # noqa: ANN401 - Ray's handles are untyped
+        """Ask the server for its card and horizon rule."""
+        self._server = server
+        self.card, self.horizon = self._ask("describe")
+
+    def initial_state(self, episode: Episode) -> Any:  # noqa: ANN401
+        """Return the policy's state before the first query."""
+        return self._ask("initial_state", episode)
+
+    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:  # noqa: ANN401
+        """Answer one query through the server."""
+        chunk: tuple[ActionChunk, Any] = self._ask("act", obs, state, rng)
+        return chunk
+
+    def _ask(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401
+        try:
+            return ray.get(getattr(self._server, method).remote(*arguments))
+        except RayTaskError as error:
+            raise error.cause from error
+        except RayActorError as error:
+            raise InfraFault(f"the shared policy's process is gone: {error}") from error

@@ -1,0 +1,6 @@
+"""``python -m rdvla_bench.run``: see ``rdvla_bench.commands.run``."""
+
+from rdvla_bench.commands.run import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())
