@@ -1,1 +1,23 @@
-"""Simulators behind one Gymnasium face."""
+"""Simulators behind one Gymnasium face.
+
+Importing this package registers every environment with Gymnasium; a simulator is imported when one is made.
+"""
+
+from __future__ import annotations
+
+import gymnasium
+
+from rdvla_bench.envs.libero.suites import SUITES
+
+
+def register() -> None:
+    """Register each suite as ``rdvla_bench/<Name>-v0``; calling it again changes nothing.
+
+    The step cap belongs to the protocol card, so no ``max_episode_steps`` is given.
+    """
+    for suite in SUITES.values():
+        if suite.env_id not in gymnasium.registry:
+            gymnasium.register(suite.env_id, entry_point=suite.env_entry, kwargs={"suite": suite.name})
+
+
+register()

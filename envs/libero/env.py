@@ -1,0 +1,214 @@
+"""LIBERO as a Gymnasium environment whose episode is a function of (card, suite, task, init state, seed)."""
+
+from __future__ import annotations
+
+import math
+import string
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import InvalidAction, ResetNeeded
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+
+from rdvla_bench.envs.libero.camera import NAMES, Cameras
+from rdvla_bench.envs.libero.privileged import PrivilegedView
+from rdvla_bench.envs.libero.scene import Scene, full_state, stream
+from rdvla_bench.envs.libero.stepper import Sample, Stepper
+from rdvla_bench.envs.libero.suites import SUITES
+from rdvla_bench.errors import UnknownName, UnknownTask, UsageError
+from rdvla_bench.protocol import ProtocolCard, protocol as protocol_card
+from rdvla_bench.suite import Suite
+from rdvla_bench.types import Observation
+
+_CHARACTERS = string.ascii_letters + string.digits + " ,.;:!?'\"()-_/"
+# generous limits of the proprioception: 10 m, a full turn (an angle is 2 acos w), 1 m
+_REACH = np.array([10.0] * 3 + [2 * math.pi] * 3 + [1.0] * 2, np.float32)
+_Step = tuple[Observation, float, bool, bool, dict[str, Any]]
+
+
+class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
+    """One task of a LIBERO suite. ``terminated`` is success, ``truncated`` the card's step cap.
+
+    Non-obvious:
+        * Only the last observation of a chunk is rendered, at the moment at which robosuite's cameras sample.
+        * Actions outside [-1, 1] are clipped by robosuite's controller; of the gripper's value only the sign counts.
+        * Under a card with ``seeding="sequential"`` the fixtures depend on the init state alone, not on the seed.
+        * With ``cameras=()`` no GL library is touched, and the physics is the same to the last bit.
+    """
+
+    metadata = {  # noqa: RUF012 - Gymnasium declares it so
+        "render_modes": ["rgb_array"],
+        "render_fps": 20,
+        "autoreset_mode": AutoresetMode.DISABLED,
+    }
+
+    def __init__(
+        self,
+        suite: str,
+        task: int = 0,
+        protocol: ProtocolCard | str = "libero/paired@1",
+        cameras: tuple[str, ...] | None = None,
+        *,
+        privileged: bool = False,
+        render_mode: str | None = None,
+    ) -> None:
+        """Build the scene; ``cameras=None`` means all, ``()`` none.
+
+        Raises:
+            UsageError: an unknown suite, task, card, camera or render mode, or a card without a cap for the suite.
+            NoRenderer: cameras are wanted and nothing on this machine renders without a screen.
+        """
+        self.suite, self.card = _suite(suite), protocol_card(protocol) if isinstance(protocol, str) else protocol
+        if not 0 <= task < len(self.suite.tasks):
+            raise UnknownTask(suite, task, len(self.suite.tasks))
+        if suite not in self.card.max_steps:
+            raise UsageError(f"{self.card.name} has no step cap for '{suite}', only for {', '.join(self.card.max_steps)}")
+        if render_mode not in (None, "rgb_array"):
+            raise UsageError(f"render_mode '{render_mode}' is neither None nor 'rgb_array'")
+        self.task, self.render_mode = task, render_mode
+        names = tuple(NAMES) if cameras is None else tuple(cameras)
+        for name in names:
+            if name not in NAMES:
+                raise UnknownName("camera", name, NAMES, f"{suite} has {', '.join(NAMES)}")
+        self._max_steps = self.card.max_steps[suite]
+        self._settle_action = np.asarray(self.card.settle_action, np.float64)
+        self._instruction = self.suite.tasks[task].instruction
+        self.action_space = spaces.Box(-1.0, 1.0, (len(self.suite.actions),), np.float32)
+        self.observation_space = _observation_space(names, self.card.image_size)
+        self.scene = Scene(suite, self.suite.tasks[task].name)
+        self._view = PrivilegedView(self.scene.env) if privileged else None
+        self._stepper: Stepper | None = None
+        self._cameras = Cameras(self.scene.model, names, self.card.image_size) if names else None
+        self._viewer: Cameras | None = None
+        # the RNG stream of a sequential card: element k is its state before hard reset number k + 1
+        self._stream = [stream(self.card.stream_seed or 0)]
+        self._steps, self._over, self._digest = 0, True, ""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Place fixtures and objects and settle; ``options={"init_state": k}`` chooses one of the saved states.
+
+        What is not given is drawn from ``self.np_random``: first the init state, then the fixtures' seed.
+        """
+        super().reset(seed=seed)
+        wanted = dict(options or {})
+        k = wanted.pop(self.suite.start_option, None)
+        if wanted:
+            raise UnknownName("reset option", next(iter(wanted)), [self.suite.start_option], "reset(options=...)")
+        n_states = len(self.scene.init_states)
+        k = int(self.np_random.integers(n_states)) if k is None else int(k)
+        if not 0 <= k < n_states:
+            raise UsageError(f"init_state {k} is outside 0..{n_states - 1} of {self.suite.name} task {self.task}")
+        fixture_seed = int(self.np_random.integers(2**32)) if seed is None else seed
+        if self.card.seeding == "sequential":
+            self.scene.reset(self._stream_before(k), k, n_resets=k + 2)
+        else:
+            self.scene.reset(stream(fixture_seed), k)
+        self._digest = self.scene.digest()
+        self._stepper = Stepper(self.scene.env)
+        for _ in range(self.card.settle_steps):
+            self._stepper.step(self._settle_action)
+        self._steps, self._over = 0, False
+        return self._observe(self._stepper.sample), self._info(success=False)
+
+    def step(self, action: NDArray[np.float32]) -> _Step:
+        """Run one control step: a chunk of one."""
+        return self.step_chunk(np.asarray(action)[None])
+
+    def step_chunk(self, actions: NDArray[np.float32]) -> _Step:
+        """Run up to K control steps on (K, 7) actions, stop at success or cap, render only the last observation.
+
+        Raises:
+            InvalidAction: another shape, no action at all, or a value that is not finite.
+            ResetNeeded: the episode is over or has not begun.
+        """
+        if self._over or self._stepper is None:
+            raise ResetNeeded("the episode is over or has not begun: call reset() first")
+        chunk = np.asarray(actions, np.float64)
+        if chunk.ndim != 2 or not len(chunk) or chunk.shape[1:] != self.action_space.shape:
+            raise InvalidAction(f"actions have shape {chunk.shape}, expected (K, {len(self.suite.actions)}), K >= 1")
+        if not np.isfinite(chunk).all():
+            raise InvalidAction("an action is NaN or infinite")
+        success = truncated = False
+        for action in chunk:
+            success = self._stepper.step(action)
+            self._steps += 1
+            truncated = not success and self._steps >= self._max_steps
+            if success or truncated:
+                break
+        self._over = success or truncated
+        return self._observe(self._stepper.sample), float(success), success, truncated, self._info(success=success)
+
+    def get_state(self) -> NDArray[np.float64]:
+        """Return all that the future depends on: MuJoCo's integration state, poses, controller goal, gripper."""
+        return full_state(self.scene.env)
+
+    def scene_digest(self) -> str:
+        """Return SHA-256 over what the last reset placed, before it settled: poses, positions, velocities."""
+        return self._digest
+
+    def render(self) -> NDArray[np.uint8] | None:
+        """Return the agentview as (H, W, 3) uint8, or None without a render mode."""
+        if self.render_mode is None or self._stepper is None:
+            return None
+        if self._viewer is None:
+            self._viewer = Cameras(self.scene.model, ("agentview",), self.card.image_size)
+        return self._viewer.render(self._stepper.sample)["agentview"]
+
+    def close(self) -> None:
+        """Free the cameras and the simulator."""
+        for cameras in (self._cameras, self._viewer):
+            if cameras:
+                cameras.close()
+        self._cameras = self._viewer = self._stepper = None
+        self._over = True
+
+    def _stream_before(self, k: int) -> Any:  # noqa: ANN401
+        """Return the sequential stream's state before episode ``k``, running the draws of earlier ones once."""
+        while len(self._stream) <= k:
+            self._stream.append(self.scene.draw(self._stream[-1], n_resets=len(self._stream) + 1))
+        return self._stream[k]
+
+    def _observe(self, sample: Sample) -> Observation:
+        proprio = np.concatenate([sample.eef_pos, _axis_angle(sample.eef_quat), sample.gripper_qpos])
+        return {
+            "images": self._cameras.render(sample) if self._cameras else {},
+            "proprio": proprio.astype(np.float32),
+            "instruction": self._instruction,
+        }
+
+    def _info(self, *, success: bool) -> dict[str, Any]:
+        info: dict[str, Any] = {"steps": self._steps, "success": success}
+        if self._view:
+            info["privileged"] = self._view()
+        return info
+
+
+def _suite(name: str) -> Suite:
+    if name not in SUITES:
+        raise UnknownName("suite", name, SUITES, "rdvla-bench list suites")
+    return SUITES[name]
+
+
+def _observation_space(cameras: tuple[str, ...], size: int) -> spaces.Dict:
+    pixels = {name: spaces.Box(0, 255, (size, size, 3), np.uint8) for name in cameras}
+    return spaces.Dict(
+        {
+            "images": spaces.Dict(pixels),
+            "proprio": spaces.Box(-_REACH, _REACH, _REACH.shape, np.float32),
+            "instruction": spaces.Text(max_length=256, min_length=1, charset=_CHARACTERS),
+        }
+    )
+
+
+def _axis_angle(quat_xyzw: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rotation vector (3,), in robosuite's formula and branch: robosuite 1.4.0 transform_utils.quat2axisangle."""
+    w = min(max(float(quat_xyzw[3]), -1.0), 1.0)
+    sine = math.sqrt(1.0 - w * w)
+    if math.isclose(sine, 0.0):
+        return np.zeros(3)
+    return quat_xyzw[:3] * 2.0 * math.acos(w) / sine

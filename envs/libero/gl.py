@@ -1,0 +1,350 @@
+"""Headless OpenGL, chosen by itself: hardware EGL, else the system's EGL or OSMesa, else the OSMesa of a wheel.
+
+The contexts here are made with ctypes alone, so neither environment variables nor the order of imports matter, and
+the OSMesa bundled in ``lavavu-osmesa`` works in a running process.
+
+Non-obvious:
+    * A bad driver may abort the process, so each candidate first renders a frame in a process of its own.
+    * A process has one context, current in the thread that renders; several environments share it.
+    * A driver chooses once with `choose`; its workers call `activate` with the `GLChoice`, and nothing is probed twice.
+    * ``MUJOCO_GL`` is respected where the user has set it (``egl``, ``osmesa``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from ctypes import POINTER, byref, c_char_p, c_int, c_uint, c_void_p
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from rdvla_bench.errors import NoRenderer
+
+Backend = Literal["egl", "osmesa"]
+
+_PROBE_TIMEOUT_S = 120.0
+_SIZE = (640, 480)  # robosuite 1.4.0 MjRenderContextOffscreen
+_GL_RENDERER, _GL_UNSIGNED_BYTE = 0x1F01, 0x1401
+_SOFTWARE = ("llvmpipe", "softpipe", "swrast")
+_REMEDY = (
+    "no way to render without a screen was found{details}. Either install Mesa: apt-get install libosmesa6 "
+    "(or libegl1 libegl-mesa0 libgl1-mesa-dri), or the wheel that bundles it: pip install lavavu-osmesa==1.9.10. "
+    "Policies that read no camera need neither"
+)
+
+
+@dataclass(frozen=True)
+class GLChoice:
+    """A way of rendering that has been tried and works. Plain data, fit to be sent to a worker."""
+
+    backend: Backend
+    library: str  # what dlopen is given: a soname, or the path of the bundled OSMesa
+    device: int = -1  # index among the EGL devices; -1 for OSMesa
+    renderer: str = ""  # GL_RENDERER
+    canary: str = ""  # SHA-256 of the canary frame
+    env: Mapping[str, str] = field(default_factory=dict)  # what MuJoCo's own GLContext needs to choose the same
+
+    @property
+    def is_hardware(self) -> bool:
+        """Return whether a GPU renders."""
+        return not any(name in self.renderer.lower() for name in _SOFTWARE)
+
+
+class Context(Protocol):
+    """A GL context without a window."""
+
+    def make_current(self) -> None:
+        """Bind the context to this thread."""
+
+    def renderer_name(self) -> str:
+        """Return GL_RENDERER; the context must be current."""
+
+
+class _OSMesa:
+    """Mesa's off-screen context: software, into memory."""
+
+    def __init__(self, library: str) -> None:
+        if "/" in library:
+            _load_neighbours(Path(library))
+        lib = ctypes.CDLL(library, mode=ctypes.RTLD_GLOBAL)  # global: MuJoCo looks OSMesaGetProcAddress up by name
+        lib.OSMesaCreateContextExt.restype = c_void_p
+        lib.OSMesaCreateContextExt.argtypes = [c_uint, c_int, c_int, c_int, c_void_p]
+        lib.OSMesaMakeCurrent.argtypes = [c_void_p, c_void_p, c_uint, c_int, c_int]
+        lib.OSMesaGetProcAddress.restype = c_void_p
+        lib.OSMesaGetProcAddress.argtypes = [c_char_p]
+        self._lib = lib
+        # OSMESA_RGBA, 24 bits of depth, 8 of stencil, no accumulation buffer: as mujoco.osmesa.GLContext asks
+        self._context = lib.OSMesaCreateContextExt(0x1908, 24, 8, 0, None)
+        if not self._context:
+            raise NoRenderer(f"OSMesa ({library}) made no context")
+        self._buffer = np.zeros((_SIZE[1], _SIZE[0], 4), np.uint8)
+
+    def make_current(self) -> None:
+        size = (c_int(_SIZE[0]), c_int(_SIZE[1]))
+        if not self._lib.OSMesaMakeCurrent(self._context, self._buffer.ctypes.data, _GL_UNSIGNED_BYTE, *size):
+            raise NoRenderer("OSMesa's context could not be made current")
+
+    def renderer_name(self) -> str:
+        return _gl_string(self._lib.OSMesaGetProcAddress(b"glGetString"))
+
+
+class _EGL:
+    """A context on one EGL device, without a surface."""
+
+    def __init__(self, library: str, device: int) -> None:
+        lib = _egl_library(library)
+        devices = _egl_devices(lib)
+        if not 0 <= device < len(devices):
+            raise NoRenderer(f"EGL has {len(devices)} devices, device {device} was asked for")
+        get_display = _egl_function(lib, b"eglGetPlatformDisplayEXT", c_void_p, c_uint, c_void_p, c_void_p)
+        display = get_display(0x313F, devices[device], None)  # EGL_PLATFORM_DEVICE_EXT
+        if not display or not lib.eglInitialize(display, None, None):
+            raise NoRenderer(f"EGL device {device} could not be initialised")
+        # 8 bits of red, green, blue, alpha and stencil, 24 of depth, pbuffer, OpenGL: as mujoco.egl.GLContext asks
+        pairs = (0x3024, 8, 0x3023, 8, 0x3022, 8, 0x3021, 8, 0x3025, 24, 0x3026, 8, 0x303F, 0x308E, 0x3033, 1)
+        attributes = (c_int * 19)(*pairs, 0x3040, 8, 0x3038)
+        config, n_configs = c_void_p(), c_int()
+        lib.eglChooseConfig(display, attributes, byref(config), 1, byref(n_configs))
+        lib.eglBindAPI(0x30A2)  # EGL_OPENGL_API
+        context = lib.eglCreateContext(display, config, None, None) if n_configs.value else None
+        if not context:
+            raise NoRenderer(f"EGL device {device} offers no OpenGL context")
+        self._lib, self._display, self._context = lib, display, context
+
+    def make_current(self) -> None:
+        self._lib.eglBindAPI(0x30A2)
+        if not self._lib.eglMakeCurrent(self._display, None, None, self._context):
+            raise NoRenderer(f"EGL's context could not be made current (error {self._lib.eglGetError():#x})")
+
+    def renderer_name(self) -> str:
+        return _gl_string(self._lib.eglGetProcAddress(b"glGetString"))
+
+
+def _egl_library(name: str) -> ctypes.CDLL:
+    lib = ctypes.CDLL(name, mode=ctypes.RTLD_GLOBAL)  # global: MuJoCo looks eglGetProcAddress up by name
+    lib.eglGetProcAddress.restype = c_void_p
+    lib.eglGetProcAddress.argtypes = [c_char_p]
+    lib.eglInitialize.argtypes = [c_void_p, c_void_p, c_void_p]
+    lib.eglChooseConfig.argtypes = [c_void_p, c_void_p, c_void_p, c_int, c_void_p]
+    lib.eglCreateContext.restype = c_void_p
+    lib.eglCreateContext.argtypes = [c_void_p, c_void_p, c_void_p, c_void_p]
+    lib.eglMakeCurrent.argtypes = [c_void_p, c_void_p, c_void_p, c_void_p]
+    return lib
+
+
+def _egl_function(lib: ctypes.CDLL, name: bytes, result: type | None, *arguments: type) -> ctypes._FuncPointer:
+    address = lib.eglGetProcAddress(name)
+    if not address:
+        raise NoRenderer(f"EGL lacks {name.decode()}")
+    return ctypes.CFUNCTYPE(result, *arguments)(address)
+
+
+def _egl_devices(lib: ctypes.CDLL) -> list[int]:
+    query = _egl_function(lib, b"eglQueryDevicesEXT", c_uint, c_int, POINTER(c_void_p), POINTER(c_int))
+    devices, n_devices = (c_void_p * 32)(), c_int()
+    if not query(32, devices, byref(n_devices)):
+        return []
+    return [device for device in devices[: n_devices.value] if device]
+
+
+def _gl_string(address: int) -> str:
+    value = ctypes.CFUNCTYPE(c_char_p, c_uint)(address)(_GL_RENDERER)
+    return value.decode() if value else ""
+
+
+def _load_neighbours(library: Path) -> None:
+    """Load what ``library`` needs from its own folder: the wheel gives its libraries no search path."""
+    waiting = sorted(path for path in library.parent.iterdir() if path != library)
+    for _ in range(len(waiting)):
+        later = []
+        for path in waiting:
+            try:
+                ctypes.CDLL(str(path), mode=ctypes.RTLD_LOCAL)
+            except OSError:  # it needs another one first
+                later.append(path)
+        waiting = later
+
+
+def bundled_osmesa() -> Path | None:
+    """Return the OSMesa library of the wheel ``lavavu-osmesa``, or None without it."""
+    try:
+        files = distribution("lavavu-osmesa").files or []
+    except PackageNotFoundError:
+        return None
+    found = [Path(str(f.locate())) for f in files if f.name.startswith("libOSMesa")]
+    return found[0].resolve() if found else None
+
+
+def link_bundled(folder: Path) -> dict[str, str]:
+    """Make the bundled OSMesa usable by other MuJoCo code in a child process, and return that child's variables.
+
+    PyOpenGL looks for ``libOSMesa.so`` by name, so ``folder`` gets links of that name; it must outlive the child.
+    """
+    library = bundled_osmesa()
+    if library is None:
+        raise NoRenderer(_REMEDY.format(details=" (lavavu-osmesa is not installed)"))
+    for name in ("libOSMesa.so", "libOSMesa.so.8"):
+        (folder / name).symlink_to(library)
+    paths = [str(folder), str(library.parent), os.environ.get("LD_LIBRARY_PATH", "")]
+    return {"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa", "LD_LIBRARY_PATH": ":".join(filter(None, paths))}
+
+
+def _candidates(wanted: str) -> Iterator[GLChoice]:
+    """Yield what may work, in the order of preference; ``wanted`` is the user's ``MUJOCO_GL`` or empty."""
+    if wanted in ("", "egl") and (egl := ctypes.util.find_library("EGL")):
+        variables = {"MUJOCO_GL": "egl", "PYOPENGL_PLATFORM": "egl"}
+        pinned = os.environ.get("MUJOCO_EGL_DEVICE_ID", "")
+        for device in [int(pinned)] if pinned.isdigit() else range(_n_egl_devices(egl)):
+            yield GLChoice("egl", egl, device, env=variables)
+    if wanted in ("", "osmesa"):
+        if osmesa := ctypes.util.find_library("OSMesa"):
+            yield GLChoice("osmesa", osmesa, env={"MUJOCO_GL": "osmesa", "PYOPENGL_PLATFORM": "osmesa"})
+        if bundled := bundled_osmesa():
+            yield GLChoice("osmesa", str(bundled))
+
+
+def _n_egl_devices(library: str) -> int:
+    """Count the EGL devices in a child process; 0 where counting fails."""
+    reply = _child("count", library)
+    return int(reply) if reply.isdigit() else 0
+
+
+def _child(*arguments: str) -> str:
+    """Run this module with ``arguments`` in a process of its own and return its last line, or "" if it dies."""
+    command = [sys.executable, "-m", __name__, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PROBE_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        return ""
+    lines = done.stdout.strip().splitlines()
+    return lines[-1] if done.returncode == 0 and lines else ""
+
+
+@cache
+def choose() -> GLChoice:
+    """Return the best way to render on this machine, trying each in a child process; about 1 s a candidate.
+
+    Raises:
+        NoRenderer: nothing works, or not what ``MUJOCO_GL`` asks for.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
+    if wanted not in ("", "egl", "osmesa"):
+        raise NoRenderer(f"MUJOCO_GL={wanted} renders to a screen or nowhere: unset it, or set it to egl or osmesa")
+    fallback = None
+    for candidate in _candidates(wanted):
+        reply = _child("try", json.dumps(asdict(candidate)))
+        if not reply:
+            continue
+        choice = GLChoice(**json.loads(reply))
+        if choice.backend != "egl" or choice.is_hardware:
+            return fallback or choice
+        fallback = fallback or choice
+    if fallback is None:
+        raise NoRenderer(_REMEDY.format(details=f" with MUJOCO_GL={wanted}" if wanted else ""))
+    return fallback
+
+
+_active: list[GLChoice] = []
+_contexts: list[Context] = []
+
+
+def activate(choice: GLChoice) -> None:
+    """Render with ``choice`` in this process, and let MuJoCo's own GLContext choose the same if imported later."""
+    if _contexts and _active != [choice]:
+        raise NoRenderer(f"this process already renders with {_active[0]}")
+    _active[:] = [choice]
+    os.environ.update(choice.env)
+
+
+def active() -> GLChoice:
+    """Return the choice this process renders with, choosing now if nobody did."""
+    if not _active:
+        _active.append(choose())
+    return _active[0]
+
+
+def context() -> Context:
+    """Return this process's context, current in this thread; the first call makes it."""
+    if not _contexts:
+        choice = active()
+        _contexts.append(_make(choice))
+    _contexts[0].make_current()
+    return _contexts[0]
+
+
+def _make(choice: GLChoice) -> Context:
+    return _EGL(choice.library, choice.device) if choice.backend == "egl" else _OSMesa(choice.library)
+
+
+def renderer_name() -> str:
+    """Return GL_RENDERER, for example ``"llvmpipe (LLVM 17.0.6, 256 bits)"``."""
+    return context().renderer_name()
+
+
+_CANARY = """
+<mujoco>
+  <visual><global offwidth="64" offheight="64"/><quality offsamples="4"/></visual>
+  <asset>
+    <texture name="t" type="2d" builtin="checker" rgb1=".9 .2 .1" rgb2=".1 .3 .8" width="32" height="32"/>
+    <material name="m" texture="t" texrepeat="3 3" specular=".5" shininess=".4"/>
+  </asset>
+  <worldbody>
+    <light pos="1 -1 3" dir="-.3 .3 -1" castshadow="false"/>
+    <camera name="c" pos="0 -2 1.2" xyaxes="1 0 0 0 .5 .86"/>
+    <geom type="plane" size="2 2 .1" material="m"/>
+    <geom type="sphere" size=".3" pos=".2 0 .3" rgba=".2 .8 .4 1"/>
+    <geom type="capsule" size=".1 .3" pos="-.4 .2 .3" euler="30 40 0" rgba=".9 .8 .1 .7"/>
+  </worldbody>
+</mujoco>
+"""
+
+
+@cache
+def canary_sha256() -> str:
+    """Return SHA-256 of one small fixed frame: equal on two machines whose pictures can be compared bit for bit."""
+    import mujoco
+
+    context()
+    model = mujoco.MjModel.from_xml_string(_CANARY)
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    camera = mujoco.MjvCamera()
+    camera.type, camera.fixedcamid = mujoco.mjtCamera.mjCAMERA_FIXED, 0
+    scene = mujoco.MjvScene(model, maxgeom=10)
+    render = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
+    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, render)
+    everything, box = mujoco.mjtCatBit.mjCAT_ALL, mujoco.MjrRect(0, 0, 64, 64)
+    mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), mujoco.MjvPerturb(), camera, everything, scene)
+    mujoco.mjr_render(box, scene, render)
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    mujoco.mjr_readPixels(pixels, None, box, render)
+    render.free()
+    if len(np.unique(pixels)) < 10:
+        raise NoRenderer("the canary frame came out blank")
+    return hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def _main(command: str, argument: str) -> None:
+    """Answer ``count LIBRARY`` or ``try CHOICE`` on the last line of stdout."""
+    if command == "count":
+        print(len(_egl_devices(_egl_library(argument))))
+        return
+    choice = json.loads(argument)
+    activate(GLChoice(**choice))
+    frame = canary_sha256()
+    print(json.dumps(choice | {"renderer": renderer_name(), "canary": frame}))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
