@@ -23,7 +23,8 @@ from rdvla_bench.leaderboards.tables import (
     title,
 )
 
-
+NARROW = 120  # columns; below, a table leaves out what it can rather than fold its numbers
+NARROW_LEAVES_OUT = {"name", "seed", "steps", "GFLOP", "standing", "batch", "wall-s/episode", "build CPU-s"}
 LOG_WIDTH = 160  # columns in a file or a pipe, where rich would assume 80 and fold every table
 
 
@@ -58,12 +59,25 @@ def print_groups(groups: Iterable[Group], console: Console | None = None) -> Non
 
 
 def _print(table: Table, console: Console) -> None:
-    drawn = RichTable(title=table.title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, show_edge=False)
-    used = [i for i in range(len(table.columns)) if any(row[i] not in ("", NOTHING) for row in table.rows)]
-    for i in used:
-        drawn.add_column(table.columns[i], justify="left" if i < table.n_text else "right", overflow="fold")
+    left_out = NARROW_LEAVES_OUT if console.width < NARROW else set()
+    shown = [
+        i
+        for i, column in enumerate(table.columns)
+        if column not in left_out and any(row[i] not in ("", NOTHING) for row in table.rows)
+    ]
+    drawn = RichTable(
+        title=table.title,
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0) if left_out else (0, 1),
+    )
+    for i in shown:
+        is_text = i < table.n_text
+        drawn.add_column(table.columns[i], justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for row in table.rows:
-        drawn.add_row(*(Text(row[i]) for i in used))
+        drawn.add_row(*(Text(row[i]) for i in shown))
     console.print(drawn)
     if table.legend:
         console.print(Text(table.legend, style="dim"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import subprocess
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from rdvla_bench.commands.board import main
 from rdvla_bench.leaderboards.board import Board, load_board
 from rdvla_bench.leaderboards.ranking import group_runs
 from rdvla_bench.leaderboards.render import board_markdown, write_all
+from rdvla_bench.leaderboards.terminal import print_board
 from rdvla_bench.ledger import write_run
 from rdvla_bench.policy import PolicyCard
 from rdvla_bench.record import Execution, Record, Result
@@ -224,6 +227,16 @@ def test_the_command_prints_one_run_and_several(
         assert "untrained" in printed
         assert "libero_object" in printed
     assert "1 error, 1 of 4 missing" in " ".join(printed.split())
+
+
+def test_no_number_is_folded_on_a_terminal_of_80_columns(tmp_path: Path) -> None:
+    board = board_of(tmp_path / "one", "ssts")
+    console = Console(width=80, file=io.StringIO(), record=True)
+    print_board(board, console)
+    lines = console.export_text().splitlines()
+    assert max(map(len, lines)) <= 80
+    row = next(line for line in lines if "3/4" in line)
+    assert " ".join(row.split()) == "libero_object 3/4 75.0 % [30.1, 95.4] 0 7.0 ± 1.1 2.0"
 
 
 def test_json_and_csv_carry_unrounded_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
