@@ -55,9 +55,9 @@ class FixedHorizon:
 
 @dataclass(frozen=True)
 class _Binary:
+    tau: int
     short: int = 4  # released code, adaptive_exec
     long: int = 8  # released code, adaptive_exec
-    tau: int = 8  # iterations; the paper remarks that k* > 8 often marks uncertain states
 
     def __post_init__(self) -> None:
         """Refuse horizons below 1, short above long, and a threshold below 1."""
@@ -71,8 +71,11 @@ class _Binary:
         return self.long
 
 
+@dataclass(frozen=True)
 class BinaryHorizon(_Binary):
     """Paper, eq. 8: H = long if k* <= tau else short. Deep thought means doubt, so look again soon."""
+
+    tau: int = 8  # iterations; the paper gives no value, but remarks that k* > 8 often marks uncertain states
 
     def __call__(self, chunk: ActionChunk) -> int:
         """Return ``long`` up to depth tau, ``short`` above."""

@@ -6,9 +6,9 @@ checkpoint is loaded, and its card says so. PyTorch is imported when a factory i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Literal, get_args
 
-from rdvla_bench.errors import MissingExtra, UsageError
+from rdvla_bench.errors import UnknownName, UsageError
 from rdvla_bench.policies.horizon import (
     BinaryHorizon,
     FixedHorizon,
@@ -17,17 +17,18 @@ from rdvla_bench.policies.horizon import (
     ReleasedLinearDecayHorizon,
 )
 from rdvla_bench.policies.rdvla.config import named_config
+from rdvla_bench.policies.rdvla.exit_rules import (
+    CosineSimilarity,
+    ExitRule,
+    FixedDepth,
+    L2SquaredChange,
+    MeanSquaredChange,
+)
 from rdvla_bench.policy import Policy, PolicyCard
 
-if TYPE_CHECKING:
-    from rdvla_bench.policies.rdvla.exit_rules import ExitRule
-
-    Horizon = (
-        FixedHorizon | BinaryHorizon | ReleasedBinaryHorizon | LinearDecayHorizon | ReleasedLinearDecayHorizon
-    )
-
-CRITERIA = ("mse", "l2", "cosine")
-SENSES = ("paper", "released")
+Criterion = Literal["mse", "l2", "cosine"]
+Sense = Literal["paper", "released"]
+Horizon = FixedHorizon | BinaryHorizon | ReleasedBinaryHorizon | LinearDecayHorizon | ReleasedLinearDecayHorizon
 
 
 def fixed(*, depth: int = 12, horizon: int = 5, config: str = "nano", weights_seed: int = 0) -> Policy:
@@ -36,49 +37,44 @@ def fixed(*, depth: int = 12, horizon: int = 5, config: str = "nano", weights_se
     Depth 12 is Table I's "Fixed". The paper states no horizon for its fixed rows; 5 of 8 is the released script's
     default.
     """
-    from rdvla_bench.policies.rdvla.exit_rules import FixedDepth
-
-    return _build("rdvla-fixed", FixedDepth(depth), FixedHorizon(horizon), config, weights_seed)
+    settings = dict(locals())
+    return _build("rdvla-fixed", FixedDepth(depth), FixedHorizon(horizon), settings)
 
 
 def adaptive(
     *,
     delta: float = 5e-4,
-    criterion: str = "mse",
+    criterion: Criterion = "mse",
     max_depth: int = 32,
     min_depth: int = 2,
     horizon_short: int = 4,
     horizon_long: int = 8,
-    tau: int = 8,
-    sense: str = "paper",
+    tau: int | None = None,
+    sense: Sense = "paper",
     config: str = "nano",
     weights_seed: int = 0,
 ) -> Policy:
     """Build ``rdvla-adaptive``: stop when the chunk settles; execute less of it when that took long (eq. 8).
 
-    ``sense="released"`` inverts the horizon as the released code does, whose threshold is ``tau=4``.
+    ``sense="released"`` inverts the horizon as the released code does. Without ``tau`` each sense takes its own.
     """
-    _require_choice("sense", sense, SENSES)
+    settings = dict(locals())
+    _require_choice("sense", sense, get_args(Sense))
     binary = BinaryHorizon if sense == "paper" else ReleasedBinaryHorizon
-    return _build(
-        "rdvla-adaptive",
-        _change(criterion, delta, max_depth, min_depth),
-        binary(short=horizon_short, long=horizon_long, tau=tau),
-        config,
-        weights_seed,
-    )
+    horizon = binary(short=horizon_short, long=horizon_long, tau=binary.tau if tau is None else tau)
+    return _build("rdvla-adaptive", _change(criterion, delta, max_depth, min_depth), horizon, settings)
 
 
 def linear_decay(
     *,
     delta: float = 5e-4,
-    criterion: str = "mse",
+    criterion: Criterion = "mse",
     max_depth: int = 32,
     min_depth: int = 2,
     horizon_min: int = 2,
     horizon_max: int = 8,
     tau_base: int = 7,
-    sense: str = "paper",
+    sense: Sense = "paper",
     config: str = "nano",
     weights_seed: int = 0,
 ) -> Policy:
@@ -86,23 +82,19 @@ def linear_decay(
 
     ``sense="released"`` takes the released code's table, which has constants of its own.
     """
-    _require_choice("sense", sense, SENSES)
+    settings = dict(locals())
+    _require_choice("sense", sense, get_args(Sense))
     paper = LinearDecayHorizon(h_min=horizon_min, h_max=horizon_max, tau_base=tau_base)
     if sense == "released" and paper != LinearDecayHorizon():
         raise UsageError("sense=released is a table of its own: horizon_min, horizon_max and tau_base have no effect")
-    return _build(
-        "rdvla-linear-decay",
-        _change(criterion, delta, max_depth, min_depth),
-        paper if sense == "paper" else ReleasedLinearDecayHorizon(),
-        config,
-        weights_seed,
-    )
+    horizon = paper if sense == "paper" else ReleasedLinearDecayHorizon()
+    return _build("rdvla-linear-decay", _change(criterion, delta, max_depth, min_depth), horizon, settings)
 
 
 def pure(
     *,
     delta: float = 5e-4,
-    criterion: str = "mse",
+    criterion: Criterion = "mse",
     max_depth: int = 32,
     min_depth: int = 2,
     horizon: int = 5,
@@ -110,41 +102,35 @@ def pure(
     weights_seed: int = 0,
 ) -> Policy:
     """Build ``rdvla-pure``: stop when the chunk settles; a constant horizon (Table II, "pure KL")."""
-    rule = _change(criterion, delta, max_depth, min_depth)
-    return _build("rdvla-pure", rule, FixedHorizon(horizon), config, weights_seed)
+    settings = dict(locals())
+    return _build("rdvla-pure", _change(criterion, delta, max_depth, min_depth), FixedHorizon(horizon), settings)
 
 
-def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(f"{name} must be one of {', '.join(known)}, got '{value}'")
-
-
-def _change(criterion: str, delta: float, max_depth: int, min_depth: int) -> ExitRule:
+def _change(criterion: Criterion, delta: float, max_depth: int, min_depth: int) -> ExitRule:
     """Build the exit rule of an adaptive policy; for the cosine, ``delta`` is its distance from 1."""
-    from rdvla_bench.policies.rdvla.exit_rules import CosineSimilarity, L2SquaredChange, MeanSquaredChange
-
-    _require_choice("criterion", criterion, CRITERIA)
+    _require_choice("criterion", criterion, get_args(Criterion))
     if criterion == "cosine":
         return CosineSimilarity(threshold=1 - delta, max_depth=max_depth, min_depth=min_depth)
     change = MeanSquaredChange if criterion == "mse" else L2SquaredChange
     return change(delta=delta, max_depth=max_depth, min_depth=min_depth)
 
 
-def _build(name: str, exit_rule: ExitRule, horizon: Horizon, config: str, weights_seed: int) -> Policy:
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise MissingExtra(f"policy '{name}'", "model", error) from error
-    del torch, transformers
+def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UnknownName(name, value, known, f"allowed: {', '.join(known)}")
+
+
+def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str, Any]) -> Policy:
+    """Build the model that ``settings`` names, untrained, and its card."""
+    sizes = named_config(settings["config"])
+    if horizon.longest > sizes.head.chunk:
+        raise UsageError(f"policy '{name}': horizon {horizon.longest} exceeds the chunk of {sizes.head.chunk} actions")
 
     from rdvla_bench.policies.rdvla.model import untrained
-    from rdvla_bench.policies.rdvla.policy import RdvlaPolicy, require_horizon_fits
+    from rdvla_bench.policies.rdvla.policy import RdvlaPolicy
     from rdvla_bench.policies.rdvla.weights import digest
 
-    sizes = named_config(config)
-    require_horizon_fits(horizon.longest, sizes.head.chunk)
-    model = untrained(sizes, weights_seed)
+    model = untrained(sizes, settings["weights_seed"])
     card = PolicyCard(
         name=name,
         weights="untrained",
@@ -152,7 +138,7 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, config: str, weight
         chunk=sizes.head.chunk,
         horizon=horizon.describe(),
         exit_rule=exit_rule.describe(),
-        config={"config": config, "weights_seed": weights_seed, "model": sizes.to_json()},
+        config={**settings, "model": sizes.to_json()},
         weights_sha256=digest(model),
     )
     return RdvlaPolicy(model, card, exit_rule, horizon)

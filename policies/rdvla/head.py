@@ -158,7 +158,7 @@ def rotary_table(length: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn interleaved pairs (x0, x1) -> (-x1, x0). With ``rotary_table``'s layout this is no pure rotation: as released."""
+    """Turn interleaved pairs (x0, x1) -> (-x1, x0); with ``rotary_table``'s layout no pure rotation, as released."""
     cos, sin = rope
     quarter_turn = torch.stack((-x[..., 1::2], x[..., ::2]), dim=-1).flatten(-2)
     return x * cos + quarter_turn * sin

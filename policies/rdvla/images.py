@@ -57,7 +57,7 @@ def check_image(camera: str, image: NDArray[np.uint8]) -> None:
 
 def resize(image: NDArray[np.uint8], size: int) -> Tensor:
     """Map an (H, W, 3) image to (3, size, size) float32 in [0, 1]."""
-    pixels = torch.tensor(image).permute(2, 0, 1).float() / 255.0
+    pixels = torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1).float() / 255.0
     matrix = _transform(image.shape[0], size)
     return (matrix @ pixels @ matrix.T).clamp(0.0, 1.0)
 

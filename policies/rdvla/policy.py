@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rdvla_bench.errors import PolicyFault, UsageError
+from rdvla_bench.errors import PolicyFault
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.exit_rules import ExitRule
 from rdvla_bench.policies.rdvla.flops import query_flops
@@ -116,13 +116,3 @@ def to_env(chunk: NDArray[np.float32]) -> NDArray[np.float32]:
     gripper value, -1 open to +1 closed, keeps its size where a trained policy's would be cut to its sign.
     """
     return np.clip(chunk, -1.0, 1.0)
-
-
-def require_horizon_fits(longest: int, chunk: int) -> None:
-    """Refuse a horizon rule that may ask for more actions than a chunk has.
-
-    Raises:
-        UsageError: with both numbers.
-    """
-    if longest > chunk:
-        raise UsageError(f"horizon {longest} exceeds the chunk of {chunk} actions")
