@@ -6,12 +6,17 @@ by Ray itself: the driver gives the episode of a dead worker back to the schedul
 
 from __future__ import annotations
 
+import mmap
+import os
+import struct
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import ray
@@ -46,32 +51,58 @@ class Status:
     elapsed_s: float
 
 
+class PhaseFile:
+    """Whose turn it is, in a memory-mapped file: readable even while a native call keeps the interpreter lock.
+
+    Holds one byte for the phase and the system-wide monotonic clock, so it serves drivers on the same host only.
+    """
+
+    _FORMAT = struct.Struct("<?d")  # is it the policy's turn, since when
+
+    def __init__(self, path: str = "") -> None:
+        """Open the file at ``path``, or create one."""
+        if path:
+            self._file: IO[bytes] = Path(path).open("r+b")  # noqa: SIM115 - lives as long as the object
+        else:
+            self._file = tempfile.NamedTemporaryFile(prefix="rdvla-phase-")  # noqa: SIM115
+            self._file.write(bytes(self._FORMAT.size))
+            self._file.flush()
+        self.path = str(self._file.name)
+        self._map = mmap.mmap(self._file.fileno(), self._FORMAT.size)
+        if not path:
+            self.write("env")
+
+    def write(self, phase: Phase) -> None:
+        """Begin ``phase`` now."""
+        self._FORMAT.pack_into(self._map, 0, phase == "policy", time.monotonic())
+
+    def read(self) -> Status:
+        """Return the current phase."""
+        is_policy, since = self._FORMAT.unpack_from(self._map, 0)
+        return Status("policy" if is_policy else "env", time.monotonic() - since)
+
+
 class RayWorker:
     """The actor around a ``Worker``; ``status`` answers from a thread of its own."""
 
     def __init__(self, job: Job, name: str, server: Any | None) -> None:  # noqa: ANN401 - a Ray handle
         """Keep the arguments; the policy is loaded in ``greet``, on the thread that plays."""
         self._arguments = (job, name, server)
-        self._since: tuple[Phase, float] = ("env", time.monotonic())
+        self._phase = PhaseFile()
 
-    def greet(self, suites: Sequence[Suite]) -> Greeting:
-        """Load the policy and return the greeting."""
+    def greet(self, suites: Sequence[Suite]) -> tuple[Greeting, str]:
+        """Load the policy; return the greeting and the path of the phase file."""
         job, name, server = self._arguments
         self._worker = Worker(job, name, PolicyClient(server) if server is not None else None)
-        return [self._worker.greet(suite) for suite in suites][-1]
+        return [self._worker.greet(suite) for suite in suites][-1], self._phase.path
 
     def play(self, episode: Episode) -> Played:
         """Play one episode."""
-
-        def on_phase(phase: Phase) -> None:
-            self._since = (phase, time.monotonic())
-
-        return self._worker.play(episode, on_phase=on_phase)
+        return self._worker.play(episode, on_phase=self._phase.write)
 
     def status(self) -> Status:
         """Return the current phase and how long it lasts."""
-        phase, since = self._since
-        return Status(phase, time.monotonic() - since)
+        return self._phase.read()
 
 
 @dataclass
@@ -83,9 +114,11 @@ class Hand:
     work: Any  # the pending reference: a greeting first, then one episode after another
     episode: Episode | None = None
     status: Any | None = None  # a pending status reference
+    phase_file: PhaseFile | None = None  # of a worker on this host
     phase: Phase = "env"
     phase_began: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
+    assigned: float = field(default_factory=time.monotonic)
 
 
 @contextmanager
@@ -166,9 +199,12 @@ class Crew:
         except RayActorError as error:
             yield from self._replace(hand, Culprit.INFRA, f"the worker process died: {error}")
             return
-        if isinstance(value, Greeting):
+        if not isinstance(value, Played):
+            greeting, path = value
             self._stillborn = 0
-            on_greeting(value)
+            on_greeting(greeting)
+            if greeting.host == os.uname().nodename and Path(path).exists():
+                hand.phase_file = PhaseFile(path)
         else:
             episode = value.record.episode
             execution = replace(value.record.execution, attempts=self._attempts[episode] + 1)
@@ -182,24 +218,14 @@ class Crew:
             del self._hands[hand.name]
             return
         hand.phase, hand.status = "env", None
-        hand.phase_began = hand.heard = time.monotonic()
+        hand.assigned = hand.phase_began = hand.heard = time.monotonic()
         hand.work = hand.actor.play.remote(hand.episode)
 
     def _watch(self, hand: Hand) -> Iterator[Played]:
-        """Ask a busy worker for its phase; replace it when the phase outlasts its limit."""
+        """Find out a busy worker's phase; replace it when the phase outlasts its limit."""
         if hand.episode is None or hand.name not in self._hands:
             return
-        now = time.monotonic()
-        if hand.status is None:
-            hand.status = hand.actor.status.options(concurrency_group="status").remote()
-        elif ray.wait([hand.status], timeout=0)[0]:
-            try:
-                status: Status = ray.get(hand.status)
-            except (RayActorError, RayTaskError):
-                return  # its episode's reference tells the same, and is dealt with there
-            hand.phase, hand.phase_began, hand.heard, hand.status = status.phase, now - status.elapsed_s, now, None
-        silent = now - hand.heard > 5 * POLL_S  # a native call that keeps the interpreter lock
-        elapsed = now - (hand.heard if silent else hand.phase_began)
+        elapsed = self._elapsed(hand)
         if elapsed <= self._limits.of(hand.phase):
             return
         ray.kill(hand.actor)
@@ -207,6 +233,24 @@ class Crew:
             ray.kill(self._server, no_restart=False)
         culprit = Culprit.POLICY if hand.phase == "policy" else Culprit.ENV
         yield from self._replace(hand, culprit, self._limits.message(hand.phase))
+
+    def _elapsed(self, hand: Hand) -> float:
+        """Return the seconds that the worker's current phase lasts; update ``hand.phase``."""
+        now = time.monotonic()
+        if hand.phase_file is not None:
+            status = hand.phase_file.read()
+            hand.phase = status.phase
+            return min(status.elapsed_s, now - hand.assigned)
+        if hand.status is None:
+            hand.status = hand.actor.status.options(concurrency_group="status").remote()
+        elif ray.wait([hand.status], timeout=0)[0]:
+            try:
+                answer: Status = ray.get(hand.status)
+            except (RayActorError, RayTaskError):
+                return 0.0  # its episode's reference tells the same, and is dealt with there
+            hand.phase, hand.phase_began, hand.heard, hand.status = answer.phase, now - answer.elapsed_s, now, None
+        silent = now - hand.heard > 5 * POLL_S  # a native call on another host that keeps the interpreter lock
+        return now - max(hand.assigned, hand.heard if silent else hand.phase_began)
 
     def _replace(self, hand: Hand, culprit: Culprit, why: str) -> Iterator[Played]:
         """Hire a new worker in place of ``hand``; play its episode again, or write it down as an ERROR."""

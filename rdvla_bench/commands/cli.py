@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -21,5 +22,8 @@ def command(main: Main) -> Main:
         except UsageError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             return 2
+        except BrokenPipeError:  # the reader has seen enough: rdvla-bench list | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
 
     return wrapped

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import MissingExtra, RunMismatch, UsageError
@@ -210,10 +209,9 @@ def _execute(
     except ModuleNotFoundError as error:
         raise MissingExtra("--workers above 0", "ray", f"no module '{error.name}'; --workers 0 needs none") from error
     env_vars: dict[str, str] = {}
-    for suite in plan.suites:
-        runtime = runtime_of(suite)
-        if runtime:
-            env_vars |= runtime.worker_env()
+    if not arguments.ray_address:  # the workers of other machines choose their renderers themselves
+        for runtime in {suite.runtime: runtime_of(suite) for suite in plan.suites}.values():
+            env_vars |= runtime.worker_env() if runtime else {}
     return play_on_ray(
         job,
         plan.suites,
@@ -269,5 +267,5 @@ def main(argv: list[str] | None = None) -> int:
                     return INTERRUPTED
                 folder.save("complete")
         errors = sum(record.result.outcome is Outcome.ERROR for record in ledger.records.values())
-    print_board(write_all(out), Console())
+    print_board(write_all(out))
     return 1 if errors else 0
