@@ -120,7 +120,8 @@ class MeanSquaredChange(_Change):
 
     def value(self, previous: NDArray[np.float32], current: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the mean square of the change."""
-        return _squared(previous, current).mean(axis=(-2, -1))
+        mean: NDArray[np.float64] = _squared(previous, current).mean(axis=(-2, -1))
+        return mean
 
     def stops(self, value: float) -> bool:
         """Return whether the change is below delta."""
@@ -144,7 +145,8 @@ class L2SquaredChange(_Change):
 
     def value(self, previous: NDArray[np.float32], current: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the squared L2 norm of the change."""
-        return _squared(previous, current).sum(axis=(-2, -1))
+        total: NDArray[np.float64] = _squared(previous, current).sum(axis=(-2, -1))
+        return total
 
     def stops(self, value: float) -> bool:
         """Return whether the change is below delta."""
@@ -172,7 +174,8 @@ class CosineSimilarity(_Change):
         a = previous.reshape(len(previous), -1).astype(np.float64)
         b = current.reshape(len(current), -1).astype(np.float64)
         norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-        return np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 0)
+        cosine: NDArray[np.float64] = np.divide((a * b).sum(axis=1), norms, out=np.zeros(len(a)), where=norms > 0)
+        return cosine
 
     def stops(self, value: float) -> bool:
         """Return whether the cosine is above the threshold."""

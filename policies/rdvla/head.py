@@ -18,8 +18,8 @@ Non-obvious, each needed to load the released weights:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -142,7 +142,7 @@ class RecurrentLayer(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """Return (B, T, D) as (B, h, T, d)."""
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return softmax(q k^T / sqrt(d)) v as (B, K, D); no mask."""
@@ -202,7 +202,8 @@ class RecurrentHead(nn.Module):
         """Return every layer's keys and values: ``taps`` by language model layer, ``proprio`` (B, 1, D)."""
 
         def views(layers: nn.ModuleList, wanted: tuple[int, ...]) -> tuple[KeysValues, ...]:
-            return tuple(layer.condition(taps[t], proprio) for layer, t in zip(layers, wanted, strict=True))
+            pairs = zip(cast("Iterable[RecurrentLayer]", layers), wanted, strict=True)
+            return tuple(layer.condition(taps[t], proprio) for layer, t in pairs)
 
         c = self.config
         return Conditioning(

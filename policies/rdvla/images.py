@@ -27,14 +27,16 @@ def _lanczos3(source: int, target: int) -> NDArray[np.float64]:
     centres = (np.arange(target) + 0.5) * source / target - 0.5
     x = (np.arange(source) - centres[:, None]) / shrink
     weights = np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+    matrix: NDArray[np.float64] = weights / weights.sum(axis=1, keepdims=True)
+    return matrix
 
 
 def _centre_crop(size: int) -> NDArray[np.float64]:
     """Return the (size, size) matrix that stretches the centre crop over the whole side, corners on corners."""
     side = CROP_AREA**0.5
     positions = np.linspace((1 - side) / 2, (1 + side) / 2, size) * (size - 1)
-    return np.maximum(0.0, 1.0 - np.abs(np.arange(size) - positions[:, None]))
+    matrix: NDArray[np.float64] = np.maximum(0.0, 1.0 - np.abs(np.arange(size) - positions[:, None]))
+    return matrix
 
 
 @lru_cache(maxsize=8)

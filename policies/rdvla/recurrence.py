@@ -48,7 +48,7 @@ def iterate_to_exit(head: RecurrentHead, conditioning: Conditioning, unit_noise:
             for row, value in enumerate(rule.value(previous, current).tolist()):
                 traces[alive[row]].append(value)
                 stopped[row] |= rule.stops(value)
-        for row in np.flatnonzero(stopped):
+        for row in np.flatnonzero(stopped).tolist():
             sample = alive[row]
             exits[sample] = Exit(current[row].copy(), depth, tuple(traces[sample]), decodes)
         if stopped.all():
