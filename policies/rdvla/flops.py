@@ -1,11 +1,13 @@
 """Floating-point operations of one query, counted from the configuration.
 
 Matrix products only, multiply and add counted apart (2 m n k), attention as executed (no credit for causality),
-which is what ``torch.utils.flop_counter`` counts too. Norms, softmax, activations and image resizing are left out:
-below 1 % of the total.
+which is what ``torch.utils.flop_counter`` counts too. Norms, softmax and activations are left out: below 1 % of the
+total.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from rdvla_bench.policies.rdvla.backbone import REGISTERS
 from rdvla_bench.policies.rdvla.config import BackboneConfig, HeadConfig, RdvlaConfig, Transformer
@@ -29,6 +31,11 @@ def _llm(size: Transformer, tokens: int) -> int:
     return round(size.layers * block)
 
 
+def resize_flops(source: int, target: int) -> int:
+    """Return one image of ``source`` pixels a side through the two matrix products of ``images.resize``."""
+    return 2 * 3 * target * source * (source + target)
+
+
 def backbone_flops(config: BackboneConfig, text_tokens: int) -> int:
     """Return one query's images and sequence through towers, projector and language model."""
     patches = config.patches
@@ -50,6 +57,8 @@ def head_flops(config: HeadConfig, backbone: BackboneConfig, depth: int, decodes
     return conditioning + stacks[0] * layer + depth * iteration + decodes * decode
 
 
-def query_flops(config: RdvlaConfig, text_tokens: int, depth: int, decodes: int) -> int:
-    """Return everything one query costs."""
-    return backbone_flops(config.backbone, text_tokens) + head_flops(config.head, config.backbone, depth, decodes)
+def query_flops(config: RdvlaConfig, image_sizes: Sequence[int], text_tokens: int, depth: int, decodes: int) -> int:
+    """Return everything one query costs, ``image_sizes`` being the rendered images' sides in pixels."""
+    resizing = sum(resize_flops(source, config.backbone.image_size) for source in image_sizes)
+    thinking = head_flops(config.head, config.backbone, depth, decodes)
+    return resizing + backbone_flops(config.backbone, text_tokens) + thinking

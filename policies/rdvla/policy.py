@@ -76,8 +76,8 @@ class RdvlaPolicy(Policy):
             )
         model_s = (time.perf_counter() - started) / len(observations)
         return [
-            (ActionChunk(to_env(ended.chunk), self._compute(ended, len(text), model_s, len(exits))), state)
-            for ended, text, state in zip(exits, texts, states, strict=True)
+            (ActionChunk(to_env(ended.chunk), self._compute(ended, obs, len(text), model_s, len(exits))), state)
+            for ended, obs, text, state in zip(exits, observations, texts, states, strict=True)
         ]
 
     def _pixels(self, obs: Observation) -> torch.Tensor:
@@ -91,11 +91,13 @@ class RdvlaPolicy(Policy):
             images.append(resize(obs["images"][camera], backbone.image_size))
         return torch.stack(images)
 
-    def _compute(self, ended: Exit, text_tokens: int, model_s: float, batch_size: int) -> Compute:
+    def _compute(self, ended: Exit, obs: Observation, text_tokens: int, model_s: float, batch_size: int) -> Compute:
+        config = self.model.config
+        sizes = [len(obs["images"][camera]) for camera in config.backbone.cameras]
         return Compute(
             depth=ended.depth,
             exit_trace=ended.trace,
-            flops=float(query_flops(self.model.config, text_tokens, ended.depth, ended.decodes)),
+            flops=float(query_flops(config, sizes, text_tokens, ended.depth, ended.decodes)),
             model_s=model_s,
             batch_size=batch_size,
         )
