@@ -32,9 +32,7 @@ class BenchEnv(Protocol):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start the episode given by ``seed`` and ``options``, settle steps included."""
 
-    def step_chunk(
-        self, actions: NDArray[np.float32]
-    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def step_chunk(self, actions: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Run up to K control steps on (K, A) actions, stop at success or cap, render only the last observation."""
 
     def get_state(self) -> NDArray[np.float64]:

@@ -56,7 +56,9 @@ def read_run(run_dir: Path) -> dict[str, Any]:
     try:
         run = json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise LedgerError(f"{run_dir} is no run folder: it has no {RUN} (a run writes it: rdvla-bench run --out)") from error
+        raise LedgerError(
+            f"{run_dir} is no run folder: it has no {RUN} (a run writes it: rdvla-bench run --out)"
+        ) from error
     except ValueError as error:
         raise LedgerError(f"{path} is garbled: {error}") from error
     if not isinstance(run, dict) or "config" not in run:

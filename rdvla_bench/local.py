@@ -48,7 +48,11 @@ def alarm(limits: Limits) -> Iterator[Callable[[Phase], None]]:
 
 
 def play_locally(
-    job: Job, suites: Iterable[Suite], episodes: Iterable[Episode], limits: Limits, on_greeting: Callable[[Greeting], None]
+    job: Job,
+    suites: Iterable[Suite],
+    episodes: Iterable[Episode],
+    limits: Limits,
+    on_greeting: Callable[[Greeting], None],
 ) -> Iterator[Played]:
     """Yield each episode as it ends, in order."""
     worker = Worker(job)

@@ -39,7 +39,9 @@ class Plan:
         for suite in self.suites:
             if suite.name not in self.protocol.max_steps:
                 covered = ", ".join(self.protocol.max_steps)
-                raise UsageError(f"protocol card {self.protocol.name} does not cover suite '{suite.name}', only {covered}")
+                raise UsageError(
+                    f"protocol card {self.protocol.name} does not cover suite '{suite.name}', only {covered}"
+                )
 
     def episodes(self) -> list[Episode]:
         """Return every episode, in the order of the board. After the last start state they begin again."""

@@ -69,13 +69,13 @@ class Policy(ABC):
     card: PolicyCard
     horizon: HorizonRule = WholeChunk()
 
-    def initial_state(self, episode: Episode) -> Any:  # noqa: ANN401 - the state's type is the policy's own
+    def initial_state(self, episode: Episode) -> Any:
         """Return the state before the first query. ``episode`` is for replay and for logging, not for decisions."""
         del episode
         return None
 
     @abstractmethod
-    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:  # noqa: ANN401
+    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
         """Return the next chunk and the next state. Every random draw comes from ``rng``."""
 
     def act_batch(
@@ -86,4 +86,4 @@ class Policy(ABC):
 
     def close(self) -> None:
         """Release what the policy holds."""
-        return None
+        return

@@ -85,7 +85,7 @@ class PhaseFile:
 class RayWorker:
     """The actor around a ``Worker``; ``status`` answers from a thread of its own."""
 
-    def __init__(self, job: Job, name: str, server: Any | None) -> None:  # noqa: ANN401 - a Ray handle
+    def __init__(self, job: Job, name: str, server: Any | None) -> None:
         """Keep the arguments; the policy is loaded in ``greet``, on the thread that plays."""
         self._arguments = (job, name, server)
         self._phase = PhaseFile()
@@ -150,7 +150,14 @@ class Crew:
     """The workers of one run and the loop that keeps them busy."""
 
     def __init__(
-        self, job: Job, suites: Sequence[Suite], schedule: Schedule, limits: Limits, env_vars: Mapping[str, str], *, shared: bool
+        self,
+        job: Job,
+        suites: Sequence[Suite],
+        schedule: Schedule,
+        limits: Limits,
+        env_vars: Mapping[str, str],
+        *,
+        shared: bool,
     ) -> None:
         """Prepare; nothing is started yet."""
         self._job, self._suites, self._schedule, self._limits = job, list(suites), schedule, limits
@@ -161,7 +168,7 @@ class Crew:
         self._stillborn = 0  # workers in a row that died before their greeting
         self._hired = 0
 
-    def _start_server(self) -> Any:  # noqa: ANN401 - a Ray handle
+    def _start_server(self) -> Any:
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
         options = {"num_cpus": 0 if gpus else 1, "num_gpus": gpus, "max_restarts": -1, "runtime_env": self._runtime_env}
         return ray.remote(PolicyServer).options(**options).remote(self._job)

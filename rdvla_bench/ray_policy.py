@@ -30,11 +30,11 @@ class PolicyServer:
         """Return what a client answers without asking."""
         return self._policy.card, self._policy.horizon
 
-    def initial_state(self, episode: Episode) -> Any:  # noqa: ANN401 - the state's type is the policy's own
+    def initial_state(self, episode: Episode) -> Any:
         """Return the policy's state before the first query."""
         return self._policy.initial_state(episode)
 
-    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:  # noqa: ANN401
+    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
         """Answer one query."""
         return self._policy.act(obs, state, rng)
 
@@ -42,21 +42,21 @@ class PolicyServer:
 class PolicyClient(Policy):
     """Stands in for the shared policy inside a worker."""
 
-    def __init__(self, server: Any) -> None:  # noqa: ANN401 - Ray's handles are untyped
+    def __init__(self, server: Any) -> None:
         """Ask the server for its card and horizon rule."""
         self._server = server
         self.card, self.horizon = self._ask("describe")
 
-    def initial_state(self, episode: Episode) -> Any:  # noqa: ANN401
+    def initial_state(self, episode: Episode) -> Any:
         """Return the policy's state before the first query."""
         return self._ask("initial_state", episode)
 
-    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:  # noqa: ANN401
+    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
         """Answer one query through the server."""
         chunk: tuple[ActionChunk, Any] = self._ask("act", obs, state, rng)
         return chunk
 
-    def _ask(self, method: str, *arguments: Any) -> Any:  # noqa: ANN401
+    def _ask(self, method: str, *arguments: Any) -> Any:
         try:
             return ray.get(getattr(self._server, method).remote(*arguments))
         except RayTaskError as error:

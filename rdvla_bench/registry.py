@@ -44,7 +44,7 @@ def distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else "an unknown distribution"
 
 
-def _load(group: str, kind: str, name: str) -> Any:  # noqa: ANN401 - an entry point may name anything
+def _load(group: str, kind: str, name: str) -> Any:
     known = entries(group)
     if name not in known:
         raise UnknownName(kind, name, known, "rdvla-bench list")
@@ -110,7 +110,7 @@ def load_policy(name: str, settings: Mapping[str, str] | None = None) -> Policy:
     return policy
 
 
-def _parse(key: str, text: str, hint: Any) -> Any:  # noqa: ANN401 - the value has the hint's type
+def _parse(key: str, text: str, hint: Any) -> Any:
     origin, choices = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if type(None) in choices and text.lower() in ("none", ""):

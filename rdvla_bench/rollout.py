@@ -57,7 +57,9 @@ class Trace:
         """Return every action executed so far, (N, A) float32."""
         return np.concatenate(self.actions) if self.actions else np.zeros((0, 0), np.float32)
 
-    def result(self, outcome: Outcome, *, state_sha256: str = "", culprit: Culprit | None = None, error: str = "") -> Result:
+    def result(
+        self, outcome: Outcome, *, state_sha256: str = "", culprit: Culprit | None = None, error: str = ""
+    ) -> Result:
         """Freeze the trace."""
         known = [f for f in self.flops if f is not None]
         return Result(

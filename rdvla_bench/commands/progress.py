@@ -80,7 +80,9 @@ class LiveProgress:
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=4, transient=True)
 
     def _table(self) -> Table:
-        table = Table("suite", "done", "success [95 %]", "errors", title=f"time left {self._all.eta()}", title_justify="left")
+        table = Table(
+            "suite", "done", "success [95 %]", "errors", title=f"time left {self._all.eta()}", title_justify="left"
+        )
         for suite, tally in self._all.tallies.items():
             errors = f"[bold red]{tally.errors}[/]" if tally.errors else "0"
             table.add_row(suite, f"{tally.done}/{tally.planned}", self._all.rate(tally), errors)

@@ -116,7 +116,9 @@ class RunFolder:
             if differs:
                 raise RunMismatch(self.out, differs)
         elif (self.out / EPISODES).exists() and (self.out / EPISODES).stat().st_size:
-            raise UsageError(f"{self.out} has a ledger but no run.json: it cannot be told what it is. Choose another --out")
+            raise UsageError(
+                f"{self.out} has a ledger but no run.json: it cannot be told what it is. Choose another --out"
+            )
         elif self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is a file, expected a folder")
 

@@ -1,0 +1,146 @@
+"""Films an episode: every control step rendered, with what the policy was doing written over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdvla_bench.env import BenchEnv
+from rdvla_bench.errors import MissingExtra
+from rdvla_bench.types import Observation, Outcome
+
+ZOOM = 2
+FPS = 20
+"""Control steps a second of LIBERO: the film runs in real time."""
+STRIP = 96
+"""Height of the text strip, in pixels."""
+_INK, _PAPER, _GOOD, _BAD, _DIM = (235, 235, 235), (18, 18, 22), (86, 180, 233), (230, 159, 0), (150, 150, 150)
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What one control step looked like."""
+
+    images: Mapping[str, NDArray[np.uint8]]  # camera -> (H, W, 3)
+    step: int
+    query: int  # the query whose action was executed
+
+
+class Filmed:
+    """An environment that runs a chunk one action at a time and keeps a picture of every control step.
+
+    Non-obvious: rendering has no influence on the simulation, so states are those of the unfilmed episode.
+    ``cameras`` are those that the caller sees; all cameras of ``env`` are filmed.
+    """
+
+    def __init__(self, env: BenchEnv, cameras: tuple[str, ...]) -> None:
+        """Wrap ``env``."""
+        self._env, self._cameras = env, cameras
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self.frames: list[Frame] = []
+        self._query = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start the episode and the film."""
+        obs, info = self._env.reset(seed=seed, options=options)
+        self.frames, self._query = [Frame(obs["images"], 0, 0)], 0
+        return self._seen(obs), info
+
+    def step_chunk(self, actions: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Run the chunk, filming each step."""
+        total = 0.0
+        for action in actions:
+            obs, reward, terminated, truncated, info = self._env.step_chunk(action[None])
+            total += reward
+            self.frames.append(Frame(obs["images"], int(info["steps"]), self._query))
+            if terminated or truncated:
+                break
+        self._query += 1
+        return self._seen(obs), total, terminated, truncated, info
+
+    def _seen(self, obs: Observation) -> Observation:
+        return {**obs, "images": {name: obs["images"][name] for name in self._cameras}}
+
+    def get_state(self) -> NDArray[np.float64]:
+        """Return the simulator's state."""
+        return self._env.get_state()
+
+    def scene_digest(self) -> str:
+        """Return what the reset placed."""
+        return self._env.scene_digest()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What is written over an episode's frames."""
+
+    title: str  # policy and episode
+    instruction: str
+    outcome: Outcome
+    n_steps: int
+    depths: tuple[int, ...]  # a query
+
+
+def write_video(path: Path, frames: list[Frame], caption: Caption) -> None:
+    """Encode H.264 in an mp4.
+
+    Raises:
+        MissingExtra: imageio-ffmpeg or Pillow is not installed.
+    """
+    try:
+        import imageio.v2 as imageio
+    except ModuleNotFoundError as error:
+        raise MissingExtra("--video", "video", f"no module '{error.name}'") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with imageio.get_writer(path, fps=FPS, codec="libx264", quality=7, macro_block_size=2) as writer:
+        for index, frame in enumerate(frames):
+            picture = draw(frame, caption, is_last=index == len(frames) - 1)
+            for _ in range(FPS if index == len(frames) - 1 else 1):  # hold the outcome for a second
+                writer.append_data(picture)
+
+
+def draw(frame: Frame, caption: Caption, *, is_last: bool) -> NDArray[np.uint8]:
+    """Return one (H, W, 3) picture: the cameras side by side above a strip of text and depth bars."""
+    try:
+        from PIL import Image, ImageDraw, ImageFont
+    except ModuleNotFoundError as error:
+        raise MissingExtra("--video", "video", f"no module '{error.name}'") from error
+    cameras = np.concatenate([frame.images[name] for name in sorted(frame.images)], axis=1)
+    cameras = cameras.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
+    height, width = cameras.shape[:2]
+    canvas = Image.new("RGB", (width, height + STRIP), _PAPER)
+    canvas.paste(Image.fromarray(cameras), (0, 0))
+    pen, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(14)
+    pen.text((10, height + 6), caption.instruction, _INK, font)
+    depth = caption.depths[frame.query] if frame.query < len(caption.depths) else 0
+    status = f"step {frame.step}/{caption.n_steps}   query {frame.query + 1}/{len(caption.depths)}   depth {depth}"
+    pen.text((10, height + 34), status, _INK, font)
+    pen.text((10, height + STRIP - 24), caption.title, _DIM, small)
+    if is_last:
+        color = _GOOD if caption.outcome is Outcome.SUCCESS else _BAD
+        pen.text((width - 10, height + 6), caption.outcome.upper(), color, font, anchor="ra")
+    _draw_bars(pen, caption.depths, frame.query, right=width - 10, bottom=height + STRIP - 8)
+    return np.asarray(canvas)
+
+
+def _draw_bars(pen: Any, depths: tuple[int, ...], query: int, *, right: int, bottom: int) -> None:
+    """Draw one bar a query, as high as its depth; those not asked yet are left out."""
+    if not any(depths):
+        return
+    top, pitch = 44, min(8, 400 // len(depths))
+    left = right - pitch * len(depths)
+    for index, depth in enumerate(depths[: query + 1]):
+        x = left + pitch * index
+        color = _GOOD if index == query else _DIM
+        pen.rectangle((x, bottom - round(top * depth / max(depths)), x + pitch - 2, bottom), fill=color)
