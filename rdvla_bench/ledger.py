@@ -40,7 +40,8 @@ def read_records(run_dir: Path) -> dict[str, Record]:
             record = Record.from_json(json.loads(line))
         except (KeyError, TypeError, ValueError) as error:
             raise LedgerError(
-                f"{path}:{number} is garbled ({type(error).__name__}: {error}). Delete that line to play the episode again"
+                f"{path}:{number} is garbled ({type(error).__name__}: {error}). "
+                f"Delete that line to play the episode again"
             ) from error
         records[record.episode.id] = record
     return records

