@@ -13,16 +13,18 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from rdvla_bench.envs.libero.camera import NAMES, Cameras
+from rdvla_bench.envs.libero.offscreen import OffscreenContext
 from rdvla_bench.envs.libero.privileged import PrivilegedView
 from rdvla_bench.envs.libero.scene import Scene, full_state, stream
-from rdvla_bench.envs.libero.stepper import Sample, Stepper
+from rdvla_bench.envs.libero.stepper import Stepper
 from rdvla_bench.envs.libero.suites import SUITES
 from rdvla_bench.errors import UnknownName, UnknownTask, UsageError
-from rdvla_bench.protocol import ProtocolCard, protocol as protocol_card
+from rdvla_bench.protocol import ProtocolCard
+from rdvla_bench.protocol import protocol as protocol_card
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Observation
 
+_CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}  # ours -> the model's
 _CHARACTERS = string.ascii_letters + string.digits + " ,.;:!?'\"()-_/"
 # generous limits of the proprioception: 10 m, a full turn (an angle is 2 acos w), 1 m
 _REACH = np.array([10.0] * 3 + [2 * math.pi] * 3 + [1.0] * 2, np.float32)
@@ -65,27 +67,29 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if not 0 <= task < len(self.suite.tasks):
             raise UnknownTask(suite, task, len(self.suite.tasks))
         if suite not in self.card.max_steps:
-            raise UsageError(f"{self.card.name} has no step cap for '{suite}', only for {', '.join(self.card.max_steps)}")
+            raise UsageError(f"{self.card.name} caps {', '.join(self.card.max_steps)}, but not '{suite}'")
         if render_mode not in (None, "rgb_array"):
             raise UsageError(f"render_mode '{render_mode}' is neither None nor 'rgb_array'")
         self.task, self.render_mode = task, render_mode
-        names = tuple(NAMES) if cameras is None else tuple(cameras)
-        for name in names:
-            if name not in NAMES:
-                raise UnknownName("camera", name, NAMES, f"{suite} has {', '.join(NAMES)}")
+        self.cameras = tuple(_CAMERAS) if cameras is None else tuple(cameras)
+        for name in self.cameras:
+            if name not in _CAMERAS:
+                raise UnknownName("camera", name, _CAMERAS, f"{suite} has {', '.join(_CAMERAS)}")
         self._max_steps = self.card.max_steps[suite]
         self._settle_action = np.asarray(self.card.settle_action, np.float64)
         self._instruction = self.suite.tasks[task].instruction
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.suite.actions),), np.float32)
-        self.observation_space = _observation_space(names, self.card.image_size)
+        self.observation_space = _observation_space(self.cameras, self.card.image_size)
         self.scene = Scene(suite, self.suite.tasks[task].name)
         self._view = PrivilegedView(self.scene.env) if privileged else None
+        self._context: OffscreenContext | None = None
+        if self.cameras or render_mode:
+            self._context = OffscreenContext(self.scene.model, self.card.image_size)
+            self.scene.env.sim.add_render_context(self._context)
         self._stepper: Stepper | None = None
-        self._cameras = Cameras(self.scene.model, names, self.card.image_size) if names else None
-        self._viewer: Cameras | None = None
         # the RNG stream of a sequential card: element k is its state before hard reset number k + 1
         self._stream = [stream(self.card.stream_seed or 0)]
-        self._steps, self._over, self._digest = 0, True, ""
+        self._steps, self._over, self._closed, self._digest = 0, True, False, ""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -111,9 +115,9 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._digest = self.scene.digest()
         self._stepper = Stepper(self.scene.env)
         for _ in range(self.card.settle_steps):
-            self._stepper.step(self._settle_action)
+            self._running.step(self._settle_action)
         self._steps, self._over = 0, False
-        return self._observe(self._stepper.sample), self._info(success=False)
+        return self._observe(), self._info(success=False)
 
     def step(self, action: NDArray[np.float32]) -> _Step:
         """Run one control step: a chunk of one."""
@@ -126,7 +130,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             InvalidAction: another shape, no action at all, or a value that is not finite.
             ResetNeeded: the episode is over or has not begun.
         """
-        if self._over or self._stepper is None:
+        if self._over:
             raise ResetNeeded("the episode is over or has not begun: call reset() first")
         chunk = np.asarray(actions, np.float64)
         if chunk.ndim != 2 or not len(chunk) or chunk.shape[1:] != self.action_space.shape:
@@ -135,13 +139,13 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             raise InvalidAction("an action is NaN or infinite")
         success = truncated = False
         for action in chunk:
-            success = self._stepper.step(action)
+            success = self._running.step(action)
             self._steps += 1
             truncated = not success and self._steps >= self._max_steps
             if success or truncated:
                 break
         self._over = success or truncated
-        return self._observe(self._stepper.sample), float(success), success, truncated, self._info(success=success)
+        return self._observe(), float(success), success, truncated, self._info(success=success)
 
     def get_state(self) -> NDArray[np.float64]:
         """Return all that the future depends on: MuJoCo's integration state, poses, controller goal, gripper."""
@@ -153,33 +157,48 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def render(self) -> NDArray[np.uint8] | None:
         """Return the agentview as (H, W, 3) uint8, or None without a render mode."""
-        if self.render_mode is None or self._stepper is None:
-            return None
-        if self._viewer is None:
-            self._viewer = Cameras(self.scene.model, ("agentview",), self.card.image_size)
-        return self._viewer.render(self._stepper.sample)["agentview"]
+        return self._pictures(("agentview",))["agentview"] if self.render_mode else None
 
     def close(self) -> None:
-        """Free the cameras and the simulator."""
-        for cameras in (self._cameras, self._viewer):
-            if cameras:
-                cameras.close()
-        self._cameras = self._viewer = self._stepper = None
-        self._over = True
+        """Free the render context and the simulator; closing again does nothing."""
+        if self._context:
+            self._context.free()
+        if not self._closed:
+            self.scene.close()
+        self._context, self._stepper, self._over, self._closed = None, None, True, True
 
-    def _stream_before(self, k: int) -> Any:  # noqa: ANN401
+    def _stream_before(self, k: int) -> Any:
         """Return the sequential stream's state before episode ``k``, running the draws of earlier ones once."""
         while len(self._stream) <= k:
             self._stream.append(self.scene.draw(self._stream[-1], n_resets=len(self._stream) + 1))
         return self._stream[k]
 
-    def _observe(self, sample: Sample) -> Observation:
+    def _observe(self) -> Observation:
+        sample = self._running.sample
         proprio = np.concatenate([sample.eef_pos, _axis_angle(sample.eef_quat), sample.gripper_qpos])
         return {
-            "images": self._cameras.render(sample) if self._cameras else {},
+            "images": self._pictures(self.cameras),
             "proprio": proprio.astype(np.float32),
             "instruction": self._instruction,
         }
+
+    def _pictures(self, names: tuple[str, ...]) -> dict[str, NDArray[np.uint8]]:
+        """Return camera -> (H, W, 3) of the moment at which robosuite's observables last sampled.
+
+        robosuite's pictures, bottom row first, turned by 180 degrees as moojink/openvla-oft@213c5ff libero_utils.py
+        get_libero_image does for every published policy: upright, and mirrored left to right.
+        """
+        if not names:
+            return {}
+        size = self.card.image_size
+        drawn = self._running.render([_CAMERAS[name] for name in names], size, size)
+        return {name: np.ascontiguousarray(drawn[_CAMERAS[name]][::-1, ::-1]) for name in names}
+
+    @property
+    def _running(self) -> Stepper:
+        if self._stepper is None:
+            raise ResetNeeded("the episode has not begun: call reset() first")
+        return self._stepper
 
     def _info(self, *, success: bool) -> dict[str, Any]:
         info: dict[str, Any] = {"steps": self._steps, "success": success}
@@ -206,7 +225,7 @@ def _observation_space(cameras: tuple[str, ...], size: int) -> spaces.Dict:
 
 
 def _axis_angle(quat_xyzw: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rotation vector (3,), in robosuite's formula and branch: robosuite 1.4.0 transform_utils.quat2axisangle."""
+    """Return the rotation vector (3,) in the formula and branch of robosuite 1.4.0's ``quat2axisangle``."""
     w = min(max(float(quat_xyzw[3]), -1.0), 1.0)
     sine = math.sqrt(1.0 - w * w)
     if math.isclose(sine, 0.0):

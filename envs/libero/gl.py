@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int, c_uint, c_void_p
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -33,6 +34,7 @@ from rdvla_bench.errors import NoRenderer
 
 Backend = Literal["egl", "osmesa"]
 
+_HANDED_DOWN = "RDVLA_BENCH_GL"  # environment variable with a GLChoice as JSON
 _PROBE_TIMEOUT_S = 120.0
 _SIZE = (640, 480)  # robosuite 1.4.0 MjRenderContextOffscreen
 _GL_RENDERER, _GL_UNSIGNED_BYTE = 0x1F01, 0x1401
@@ -268,10 +270,21 @@ def activate(choice: GLChoice) -> None:
 
 
 def active() -> GLChoice:
-    """Return the choice this process renders with, choosing now if nobody did."""
+    """Return the choice this process renders with: activated, handed down by ``worker_env``, or made now."""
     if not _active:
-        _active.append(choose())
+        handed_down = os.environ.get(_HANDED_DOWN)
+        _active.append(GLChoice(**json.loads(handed_down)) if handed_down else choose())
     return _active[0]
+
+
+def worker_env() -> dict[str, str]:
+    """Return the variables that hand this process's choice down to its workers on the same machine."""
+    return {_HANDED_DOWN: json.dumps(asdict(active()))}
+
+
+def describe() -> dict[str, str]:
+    """Return what a run writes down of this process's renderer; frames are comparable iff the canaries agree."""
+    return {"backend": active().backend, "renderer": renderer_name(), "canary_sha256": canary_sha256()}
 
 
 def context() -> Context:
@@ -290,6 +303,20 @@ def _make(choice: GLChoice) -> Context:
 def renderer_name() -> str:
     """Return GL_RENDERER, for example ``"llvmpipe (LLVM 17.0.6, 256 bits)"``."""
     return context().renderer_name()
+
+
+@contextmanager
+def importable() -> Iterator[None]:
+    """Let the block import mujoco where ``MUJOCO_GL`` names a library that is not there, so that we can say so."""
+    wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
+    library = {"egl": "EGL", "osmesa": "OSMesa"}.get(wanted)
+    hidden = {}
+    if library and not ctypes.util.find_library(library):
+        hidden["MUJOCO_GL"] = os.environ.pop("MUJOCO_GL")
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 _CANARY = """
@@ -313,7 +340,8 @@ _CANARY = """
 @cache
 def canary_sha256() -> str:
     """Return SHA-256 of one small fixed frame: equal on two machines whose pictures can be compared bit for bit."""
-    import mujoco
+    with importable():
+        import mujoco
 
     context()
     model = mujoco.MjModel.from_xml_string(_CANARY)

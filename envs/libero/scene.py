@@ -36,7 +36,7 @@ _PLACED = ("body_pos", "body_quat", "site_rgba")  # the model arrays that LIBERO
 
 
 @contextmanager
-def global_stream(state: Any) -> Iterator[None]:  # noqa: ANN401 - numpy's own opaque state
+def global_stream(state: Any) -> Iterator[None]:
     """Give the block ``np.random`` in ``state`` and put the caller's back: LIBERO draws from nowhere else."""
     kept = np.random.get_state()  # noqa: NPY002
     np.random.set_state(state)  # noqa: NPY002
@@ -46,12 +46,12 @@ def global_stream(state: Any) -> Iterator[None]:  # noqa: ANN401 - numpy's own o
         np.random.set_state(kept)  # noqa: NPY002
 
 
-def stream(seed: int) -> Any:  # noqa: ANN401
+def stream(seed: int) -> Any:
     """Return the state of ``np.random`` after ``np.random.seed(seed)``."""
-    return np.random.RandomState(seed & 0xFFFFFFFF).get_state()  # noqa: NPY002
+    return np.random.RandomState(seed & 0xFFFFFFFF).get_state()
 
 
-def full_state(sim_env: Any) -> Float:  # noqa: ANN401 - a robosuite env
+def full_state(sim_env: Any) -> Float:
     """Return all that the future of a robosuite env depends on: integration state, poses, controller, gripper."""
     model, data, robot = sim_env.sim.model._model, sim_env.sim.data._data, sim_env.robots[0]
     kind = mujoco.mjtState.mjSTATE_INTEGRATION
@@ -100,7 +100,7 @@ class Scene:
         """Return MuJoCo's data."""
         return self.env.sim.data._data
 
-    def reset(self, rng_state: Any, init_state: int, *, n_resets: int = 1) -> None:  # noqa: ANN401
+    def reset(self, rng_state: Any, init_state: int, *, n_resets: int = 1) -> None:
         """Place the fixtures as ``np.random`` in ``rng_state`` does, then set init state number ``init_state``."""
         self.draw(rng_state, n_resets=n_resets)
         env = self.env
@@ -111,7 +111,7 @@ class Scene:
         env._post_process()
         env._update_observables(force=True)  # robosuite's sampling clock counts this update
 
-    def draw(self, rng_state: Any, *, n_resets: int = 1) -> Any:  # noqa: ANN401
+    def draw(self, rng_state: Any, *, n_resets: int = 1) -> Any:
         """Reset robosuite, drawing as the ``n_resets``-th hard reset of an env does, and return the state after it.
 
         A hard reset appends the samplers of drawers and doors to a list that it never empties, so that each one
@@ -138,6 +138,6 @@ class Scene:
         """Free the model."""
         self.env.close()
 
-    def _keep_pristine(self, env: Any) -> None:  # noqa: ANN401
+    def _keep_pristine(self, env: Any) -> None:
         model = env.sim.model._model
         self._pristine = {name: getattr(model, name).copy() for name in _PLACED}

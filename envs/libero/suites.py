@@ -3,8 +3,8 @@
 Non-obvious:
     * An instruction is the task's name without its scene prefix, as ``libero.libero.benchmark`` derives it and as
       every published evaluation prompts; the ``:language`` line of the BDDL file often reads otherwise.
-    * Values are what OpenVLA-OFT and openpi use: the proprioception of ``prepare_observation`` in
-      moojink/openvla-oft@213c5ff experiments/robot/libero/run_libero_eval.py, the actions of robosuite 1.4.0's OSC_POSE.
+    * Proprioception is that of ``prepare_observation`` in moojink/openvla-oft@213c5ff
+      experiments/robot/libero/run_libero_eval.py, as is openpi's; actions are those of robosuite 1.4.0's OSC_POSE.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def _suite(name: str, env_id: str, tasks: str) -> Suite:
         actions=_ACTIONS,
         default_protocol="libero/paired@1",
         extra="libero",
+        runtime="rdvla_bench.envs.libero.gl",
     )
 
 
