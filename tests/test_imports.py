@@ -41,7 +41,9 @@ def test_help_answers_at_once(command: str) -> None:
 
 def _package(module: str) -> str:
     parts = module.split(".")
-    return ".".join(parts[:2]) if parts[1:2] and parts[1] in ("envs", "policies", "leaderboards", "commands") else parts[0]
+    return (
+        ".".join(parts[:2]) if parts[1:2] and parts[1] in ("envs", "policies", "leaderboards", "commands") else parts[0]
+    )
 
 
 @pytest.mark.parametrize("folder", sorted(ALLOWED))

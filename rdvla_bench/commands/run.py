@@ -196,11 +196,14 @@ def _unfinished(ledger: Ledger, episodes: list[Episode], *, retry_errors: bool) 
 
 
 def _execute(
-    arguments: RunArguments, plan: Plan, episodes: list[Episode], on_greeting: Callable[[Greeting], None]
+    arguments: RunArguments,
+    plan: Plan,
+    limits: Limits,
+    episodes: list[Episode],
+    on_greeting: Callable[[Greeting], None],
 ) -> Iterator[Played]:
     from rdvla_bench.worker import Job, runtime_of
 
-    limits = Limits(policy_s=arguments.policy_timeout, env_s=arguments.env_timeout)
     job = Job(plan.policy, plan.settings, plan.protocol)
     if arguments.workers == 0:
         from rdvla_bench.local import play_locally
@@ -233,6 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m rdvla_bench.run")
     if arguments.workers < 0:
         raise UsageError(f"--workers {arguments.workers}: expected 0 (this process) or more")
+    limits = Limits(policy_s=arguments.policy_timeout, env_s=arguments.env_timeout)
     plan = make_plan(arguments)
     out = arguments.out or Path(plan.default_out)
     folder = RunFolder(plan, out)
@@ -259,7 +263,7 @@ def main(argv: list[str] | None = None) -> int:
                 progress.say(f"resuming {out}: {len(episodes) - len(todo)} of {len(episodes)} episodes are done")
             if todo:
                 try:
-                    for played in _execute(arguments, plan, todo, folder.greet):
+                    for played in _execute(arguments, plan, limits, todo, folder.greet):
                         ledger.append(played.record, played.actions)
                         progress.add(played.record)
                 except KeyboardInterrupt:

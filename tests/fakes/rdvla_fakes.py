@@ -10,6 +10,7 @@ import hashlib
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +37,8 @@ class FakeEnv(gymnasium.Env[Any, Any]):
         privileged: bool = False,
     ) -> None:
         self.action_space = spaces.Box(-1, 1, (2,), np.float32)
-        self.task, self.max_steps, self.cameras = task, 40, ("cam",) if cameras is None else cameras
+        self.task, self.max_steps = task, protocol.max_steps[suite]
+        self.cameras = ("cam",) if cameras is None else cameras
 
     def _obs(self) -> dict[str, Any]:
         image = np.full((8, 8, 3), int(abs(self.state[0]) * 20) % 256, np.uint8)
@@ -72,7 +74,7 @@ class FakeEnv(gymnasium.Env[Any, Any]):
 
 FAKE_SUITE = Suite(
     name="fake_suite",
-    benchmark="libero",
+    benchmark="fake",
     tasks=tuple(Task(f"bucket_{i}", f"fill bucket {i}") for i in range(3)),
     n_starts=10,
     start_option="start",
@@ -81,11 +83,11 @@ FAKE_SUITE = Suite(
     cameras={"cam": (8, 8)},
     proprio=("x", "y"),
     actions=ACTIONS,
-    default_protocol="libero/paired@1",
+    default_protocol="fake/fake@1",
     extra="libero",
 )
-for _card in CARDS.values():
-    _card.max_steps["fake_suite"] = 40  # type: ignore[index]
+CARD = replace(CARDS["libero/paired@1"], name="fake/fake@1", max_steps={"fake_suite": 40}, n_trials=10, pins={})
+CARDS["fake/fake@1"] = CARD  # type: ignore[index]
 
 Fault = Literal["none", "nan", "shape", "range", "raise", "hang", "native-hang", "die", "die-once", "stop"]
 

@@ -1,0 +1,11 @@
+"""The fake suite and policy are found like any plug-in: by their dist-info on the path, here and in every worker."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+FAKES = str(Path(__file__).parent / "fakes")
+sys.path.insert(0, FAKES)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [FAKES, os.environ.get("PYTHONPATH", "")]))

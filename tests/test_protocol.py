@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import json
+
+from rdvla_bench.protocol import CARDS
+
+HASHES = {
+    "libero/paired@1": "f7c3a637c380",
+    "libero/openvla-oft@1": "6a213707f2e2",
+    "libero/openpi@1": "d9127e98bce4",
+    "libero/lerobot@1": "1f960e96ab19",
+}
+
+
+def test_a_released_card_never_changes() -> None:
+    # a changed rule is a new card: libero/paired@2. Until the first release, change these on purpose
+    assert {name: card.hash for name, card in CARDS.items() if name.startswith("libero/")} == HASHES
+
+
+def test_a_card_survives_json() -> None:
+    for card in CARDS.values():
+        assert json.loads(json.dumps(card.to_json())) == card.to_json()
+
+
+def test_lerobot_and_openpi_disagree_on_the_spatial_cap() -> None:
+    assert CARDS["libero/lerobot@1"].max_steps["libero_spatial"] == 280
+    assert CARDS["libero/openpi@1"].max_steps["libero_spatial"] == 220
