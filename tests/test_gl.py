@@ -95,9 +95,10 @@ def test_a_driver_that_aborts_is_passed_over(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_process_never_changes_its_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gl, "_active", [gl.choose()])
+    choice = replace(gl.choose(), env={})
+    monkeypatch.setattr(gl, "_active", [choice])
     monkeypatch.setattr(gl, "_contexts", [object()])
-    gl.activate(gl.choose())
+    gl.activate(choice)
     with pytest.raises(NoRenderer, match="already renders"):
         gl.activate(gl.GLChoice("osmesa", "other.so"))
 

@@ -25,7 +25,6 @@ from rdvla_bench.types import Observation
 
 pytestmark = pytest.mark.libero
 pytest.importorskip("libero")
-pytest.importorskip("robosuite")
 
 from rdvla_bench.envs.libero.env import LiberoEnv  # noqa: E402 - needs what was just asked for
 

@@ -11,6 +11,7 @@ machine without a screen may lack. Where OpenCV cannot be imported, an empty mod
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -37,21 +38,23 @@ def _set_macros() -> None:
 
 
 @contextmanager
-def _opencv() -> Iterator[None]:
+def _quietly() -> Iterator[None]:
+    stand_in = None
     try:
         import cv2  # noqa: F401
     except ImportError:
-        sys.modules["cv2"] = ModuleType("cv2")
+        stand_in = sys.modules["cv2"] = ModuleType("cv2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # robosuite 1.4.0 deprecates its own advice on every import
         yield
+    if stand_in:
         del sys.modules["cv2"]
-    else:
-        yield
 
 
 if "robosuite" not in sys.modules:
     _set_macros()
 
-with gl.importable(), _opencv():
+with gl.importable(), _quietly():
     import mujoco
     import robosuite
     from libero.libero import get_libero_path
