@@ -44,7 +44,7 @@ def record(outcome: str, start: int, *, task: int = 0, suite: str = "libero_obje
     return Record(Episode(suite, task, start, 0, seed), result, execution)
 
 
-def outcomes(text: str, **where: Any) -> list[Record]:  # noqa: ANN401
+def outcomes(text: str, **where: Any) -> list[Record]:
     """Return one episode a letter: s(uccess), t(imeout), e(rror)."""
     names = {"s": "success", "t": "timeout", "e": "error"}
     return [record(names[letter], start, **where) for start, letter in enumerate(text)]
@@ -97,7 +97,7 @@ def write_folder(
     return folder
 
 
-def board_of(folder: Path, text: str, **options: Any) -> Board:  # noqa: ANN401
+def board_of(folder: Path, text: str, **options: Any) -> Board:
     return load_board(write_folder(folder, outcomes(text), **options))
 
 

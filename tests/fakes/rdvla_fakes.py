@@ -1,7 +1,7 @@
 """One fake env and one fake policy, found through entry points like any plug-in.
 
 The env is a leaky bucket: its state is the sum of actions plus a start that depends on the seed. The policy can be
-told to misbehave in one episode, given by its start index.
+told to misbehave in one episode, given by 100 x task + start.
 """
 
 from __future__ import annotations
@@ -89,18 +89,32 @@ FAKE_SUITE = Suite(
 CARD = replace(CARDS["libero/paired@1"], name="fake/fake@1", max_steps={"fake_suite": 40}, n_trials=10, pins={})
 CARDS["fake/fake@1"] = CARD  # type: ignore[index]
 
-Fault = Literal["none", "nan", "shape", "range", "raise", "hang", "native-hang", "die", "die-once", "stop"]
+Fault = Literal[
+    "none",
+    "nan",
+    "shape",
+    "range",
+    "raise",
+    "hang",
+    "native-hang",
+    "die",
+    "die-once",
+    "stop",
+    "bad-camera",
+    "env-hang-once",
+]
 
 
 class FakePolicy(Policy):
     """Pushes with noise; its depth is drawn from the query's seed."""
 
     def __init__(self, fault: Fault, at: int, marker: str, query_s: float) -> None:
-        self.card = PolicyCard("fake", "none", chunk=4, config={"fault": fault, "at": at})
+        cameras = ("nose",) if fault == "bad-camera" else ()
+        self.card = PolicyCard("fake", "none", cameras, chunk=4, config={"fault": fault, "at": at})
         self._fault, self._at, self._marker, self._query_s = fault, at, marker, query_s
 
     def initial_state(self, episode: Episode) -> int:
-        return episode.start
+        return 100 * episode.task + episode.start
 
     def act(self, obs: Any, state: int, rng: np.random.Generator) -> tuple[ActionChunk, int]:
         time.sleep(self._query_s)
@@ -108,6 +122,9 @@ class FakePolicy(Policy):
         depth = int(rng.integers(2, 9))
         if state == self._at and self._fault != "none":
             actions = self._misbehave(actions)
+        if self._fault == "env-hang-once" and not Path(self._marker).exists():
+            Path(self._marker).touch()
+            os.environ["FAKE_STEP_S"] = "3600"
         return ActionChunk(actions, Compute(depth, tuple(1 / (1 + i) for i in range(depth)), 1e6 * depth)), state
 
     def _misbehave(self, actions: np.ndarray) -> np.ndarray:
@@ -138,5 +155,5 @@ class FakePolicy(Policy):
 
 
 def fake(*, fault: Fault = "none", at: int = 1, marker: str = "", query_s: float = 0.0) -> Policy:
-    """Fill the bucket, or misbehave at start state ``at``."""
+    """Fill the bucket, or misbehave in the episode ``at`` = 100 x task + start."""
     return FakePolicy(fault, at, marker, query_s)
