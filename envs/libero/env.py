@@ -63,20 +63,10 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             UsageError: an unknown suite, task, card, camera or render mode, or a card without a cap for the suite.
             NoRenderer: cameras are wanted and nothing on this machine renders without a screen.
         """
-        self.suite, self.card = _suite(suite), protocol_card(protocol) if isinstance(protocol, str) else protocol
-        if not 0 <= task < len(self.suite.tasks):
-            raise UnknownTask(suite, task, len(self.suite.tasks))
-        if suite not in self.card.max_steps:
-            raise UsageError(f"{self.card.name} caps {', '.join(self.card.max_steps)}, but not '{suite}'")
-        if render_mode not in (None, "rgb_array"):
-            raise UsageError(f"render_mode '{render_mode}' is neither None nor 'rgb_array'")
-        self.task, self.render_mode = task, render_mode
+        self.suite, self.task, self.render_mode = _suite(suite), task, render_mode
+        self.card = protocol_card(protocol) if isinstance(protocol, str) else protocol
         self.cameras = tuple(_CAMERAS) if cameras is None else tuple(cameras)
-        for name in self.cameras:
-            if name not in _CAMERAS:
-                raise UnknownName("camera", name, _CAMERAS, f"{suite} has {', '.join(_CAMERAS)}")
-        self._max_steps = self.card.max_steps[suite]
-        self._settle_action = np.asarray(self.card.settle_action, np.float64)
+        self._check()
         self._instruction = self.suite.tasks[task].instruction
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.suite.actions),), np.float32)
         self.observation_space = _observation_space(self.cameras, self.card.image_size)
@@ -113,9 +103,12 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         else:
             self.scene.reset(stream(fixture_seed), k)
         self._digest = self.scene.digest()
-        self._stepper = Stepper(self.scene.env)
+        if self._stepper is None:
+            self._stepper = Stepper(self.scene.env)
+        else:
+            self._stepper.reset()
         for _ in range(self.card.settle_steps):
-            self._running.step(self._settle_action)
+            self._stepper.step(np.asarray(self.card.settle_action, np.float64))
         self._steps, self._over = 0, False
         return self._observe(), self._info(success=False)
 
@@ -141,7 +134,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         for action in chunk:
             success = self._running.step(action)
             self._steps += 1
-            truncated = not success and self._steps >= self._max_steps
+            truncated = not success and self._steps >= self.card.max_steps[self.suite.name]
             if success or truncated:
                 break
         self._over = success or truncated
@@ -166,6 +159,19 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if not self._closed:
             self.scene.close()
         self._context, self._stepper, self._over, self._closed = None, None, True, True
+
+    def _check(self) -> None:
+        """Refuse arguments that cannot be carried out, before anything is built."""
+        suite, card = self.suite, self.card
+        if not 0 <= self.task < len(suite.tasks):
+            raise UnknownTask(suite.name, self.task, len(suite.tasks))
+        if suite.name not in card.max_steps:
+            raise UsageError(f"{card.name} caps {', '.join(card.max_steps)}, but not '{suite.name}'")
+        if self.render_mode not in (None, "rgb_array"):
+            raise UsageError(f"render_mode '{self.render_mode}' is neither None nor 'rgb_array'")
+        for name in self.cameras:
+            if name not in _CAMERAS:
+                raise UnknownName("camera", name, _CAMERAS, f"{suite.name} has {', '.join(_CAMERAS)}")
 
     def _stream_before(self, k: int) -> Any:
         """Return the sequential stream's state before episode ``k``, running the draws of earlier ones once."""
