@@ -10,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from robosuite.controllers.osc import OperationalSpaceController
-from robosuite.models.grippers.panda_gripper import PandaGripper
-from robosuite.utils.control_utils import (
-    nullspace_torques,
-    opspace_matrices,
-    orientation_error,
-)
+
+from rdvla_bench.envs.libero.simulator import mujoco, robosuite
 
 Float = NDArray[np.float64]
+
+_Controller = robosuite.controllers.osc.OperationalSpaceController
+_Gripper = robosuite.models.grippers.panda_gripper.PandaGripper
+# Compiled by numba, with LAPACK calls inside; called as they are, so that they round as they do.
+_orientation_error = robosuite.utils.control_utils.orientation_error
+_opspace_matrices = robosuite.utils.control_utils.opspace_matrices
+_nullspace_torques = robosuite.utils.control_utils.nullspace_torques
 
 
 class Arm:
@@ -44,9 +45,7 @@ class Arm:
         """Bind to the arrays of ``data``; ``limits`` are the arm's (lowest, highest) torques, (7,) each."""
         _check_supported(controller)
         self._model, self._data, self._controller = model, data, controller
-        self._site = int(
-            mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, controller.eef_name)
-        )
+        self._site = int(mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, controller.eef_name))
         self._low, self._high = limits
         arm = contiguous(controller.qvel_index)
         n = arm.stop - arm.start
@@ -113,19 +112,17 @@ class Arm:
         self._qM.take(self._mass_entries, out=self._mass.T, mode="clip")
 
         np.subtract(controller.goal_pos, self.ee_pos, out=error[:3])
-        error[3:] = orientation_error(controller.goal_ori, self.ee_mat)
+        error[3:] = _orientation_error(controller.goal_ori, self.ee_mat)
         # F = kp * error + kd * (-velocity)
         np.negative(velocity, out=velocity)
         force = error * controller.kp + velocity * controller.kd
 
-        _, lambda_pos, lambda_ori, nullspace = opspace_matrices(
-            self._mass, j_full, j_pos, j_ori
-        )
+        _, lambda_pos, lambda_ori, nullspace = _opspace_matrices(self._mass, j_full, j_pos, j_ori)
         np.dot(lambda_pos, force[:3], out=wrench[:3])
         np.dot(lambda_ori, force[3:], out=wrench[3:])
         torques = np.dot(j_full.T, wrench)
         torques += self._bias_arm
-        torques += nullspace_torques(
+        torques += _nullspace_torques(
             self._mass,
             nullspace,
             controller.initial_joint,
@@ -146,10 +143,8 @@ class Fingers:
             ValueError: The robot has another gripper.
 
         """
-        if type(robot.gripper) is not PandaGripper:
-            raise ValueError(
-                f"the fast stepper knows the Panda's gripper only, not {type(robot.gripper).__name__}"
-            )
+        if type(robot.gripper) is not _Gripper:
+            raise ValueError(f"the fast stepper knows the Panda's gripper only, not {type(robot.gripper).__name__}")
         self._gripper = robot.gripper
         fingers = contiguous(robot._ref_joint_gripper_actuator_indexes)
         self._ctrl: Float = data.ctrl[fingers]
@@ -173,7 +168,7 @@ class Fingers:
 
 def _check_supported(controller: Any) -> None:
     supported = (
-        type(controller) is OperationalSpaceController
+        type(controller) is _Controller
         and controller.use_ori
         and controller.uncoupling
         and controller.impedance_mode == "fixed"
@@ -181,18 +176,14 @@ def _check_supported(controller: Any) -> None:
         and controller.interpolator_ori is None
     )
     if not supported:
-        raise ValueError(
-            "the fast stepper knows LIBERO's OSC_POSE controller only (fixed impedance, no interpolation)"
-        )
+        raise ValueError("the fast stepper knows LIBERO's OSC_POSE controller only (fixed impedance, no interpolation)")
 
 
 def contiguous(indexes: Sequence[int]) -> slice:
     """Return the slice that picks ``indexes``, so that what it picks is a view."""
     first, last = int(indexes[0]), int(indexes[-1])
     if [int(i) for i in indexes] != list(range(first, last + 1)):
-        raise ValueError(
-            f"the robot's parts are not contiguous in the simulator's arrays: {indexes}"
-        )
+        raise ValueError(f"the robot's parts are not contiguous in the simulator's arrays: {indexes}")
     return slice(first, last + 1)
 
 
@@ -202,7 +193,5 @@ def _mass_entries(model: mujoco.MjModel, arm: slice) -> NDArray[np.intp]:
     mujoco.mj_fullM(model, full, np.arange(1.0, model.nM + 1.0))
     entries = full[arm, arm].astype(np.intp) - 1
     if entries.min() < 0:
-        raise ValueError(
-            "the arm is not one chain of joints: its mass matrix has structural zeros"
-        )
+        raise ValueError("the arm is not one chain of joints: its mass matrix has structural zeros")
     return entries

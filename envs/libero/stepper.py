@@ -18,17 +18,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
+
+from rdvla_bench.envs.libero.culling import Painter
 from rdvla_bench.envs.libero.osc import Arm, Fingers, contiguous
+from rdvla_bench.envs.libero.simulator import mujoco
 
 Float = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
-_FORWARD_WITHOUT_SENSORS = int(
-    mujoco.mjtDisableBit.mjDSBL_SENSOR
-)  # LIBERO reads no sensor; force sensors cost an RNE
+_NO_SENSORS = int(mujoco.mjtDisableBit.mjDSBL_SENSOR)  # LIBERO reads none; the hand's force sensors cost an RNE
 
 
 @dataclass
@@ -72,9 +72,7 @@ class Sample:
     eef_quat: Float  # (4,) xyzw, world frame
     gripper_qpos: Float  # (2,) m
     qpos: Float  # (nq,) from which the poses in the picture follow
-    site_rgba: NDArray[
-        np.float32
-    ]  # (nsite, 4): a stove's burner is drawn by a site's alpha
+    site_rgba: NDArray[np.float32]  # (nsite, 4): a stove's burner is drawn by a site's alpha
 
 
 class Stepper:
@@ -91,14 +89,13 @@ class Stepper:
         robot = env.robots[0]
         self._model: mujoco.MjModel = env.sim.model._model
         self._data: mujoco.MjData = env.sim.data._data
-        self._model.opt.disableflags |= _FORWARD_WITHOUT_SENSORS
-        self._scratch: mujoco.MjData | None = None  # made by the first render
+        self._model.opt.disableflags |= _NO_SENSORS
+        self._painter: Painter | None = None  # made by the first render, as is scratch data of its own
+        self._scratch: mujoco.MjData = self._data
         self._n_substeps = int(env.control_timestep / env.model_timestep)
         self._arm = Arm(self._model, self._data, robot.controller, robot.torque_limits)
         self._clock = Clock.of(env)
-        self._arm_ctrl: Float = self._data.ctrl[
-            contiguous(robot._ref_joint_actuator_indexes)
-        ]
+        self._arm_ctrl: Float = self._data.ctrl[contiguous(robot._ref_joint_actuator_indexes)]
         self._fingers = Fingers(self._model, self._data, robot)
         self._gripper_qpos = contiguous(robot._ref_gripper_joint_pos_indexes)
         self._eef_site = robot.eef_site_id
@@ -107,13 +104,7 @@ class Stepper:
 
     def step(self, action: NDArray[np.floating[Any]]) -> bool:
         """Run one control step on ``action`` (7,) and return whether the task's goal is met after it."""
-        model, data, arm, fingers, clock = (
-            self._model,
-            self._data,
-            self._arm,
-            self._fingers,
-            self._clock,
-        )
+        model, data, arm, fingers, clock = self._model, self._data, self._arm, self._fingers, self._clock
         fingers.set_goal(action[6:])
         for substep in range(self._n_substeps):
             qpos = data.qpos.copy()
@@ -124,17 +115,13 @@ class Stepper:
             if arm.is_stale:
                 torques = arm.stale_torques(action[:6])
             else:
-                mujoco.mj_fwdConstraint(
-                    model, data
-                )  # robosuite: sim.forward() in controller.update
+                mujoco.mj_fwdConstraint(model, data)  # robosuite: sim.forward() in controller.update
                 if substep == 0:
                     arm.set_goal(action[:6])
                 torques = arm.torques()
             self._arm_ctrl[:] = torques
             fingers.move()
-            mujoco.mj_step2(
-                model, data
-            )  # the third solve, with the new torques; then the integration
+            mujoco.mj_step2(model, data)  # the third solve, with the new torques; then the integration
             if clock.tick():
                 self.sample = self._take_sample(qpos)
         self._env.timestep += 1
@@ -142,49 +129,29 @@ class Stepper:
         self._env._post_process()  # lights a stove's burner
         return bool(self._env._check_success())
 
-    def render(
-        self, cameras: Sequence[str], height: int, width: int
-    ) -> dict[str, Image]:
-        """Render the last sample: camera -> (H, W, 3) RGB in robosuite's orientation (upside down)."""
+    def render(self, cameras: Sequence[str], height: int, width: int) -> dict[str, Image]:
+        """Render the last sample: camera -> (H, W, 3) RGB in robosuite's orientation (bottom row first).
+
+        The env's simulator must have a render context: robosuite's own or one with the same attributes.
+        """
         model, sample = self._model, self.sample
-        if self._scratch is None:
+        context = self._env.sim._render_context_offscreen
+        if self._painter is None:
+            self._painter = Painter(model, context.vopt, context.scn, context.con)
             self._scratch = mujoco.MjData(model)
-        scratch = self._scratch
+        painter, scratch = self._painter, self._scratch
         scratch.qpos[:] = sample.qpos
         mujoco.mj_kinematics(model, scratch)
         mujoco.mj_comPos(model, scratch)
         mujoco.mj_camlight(model, scratch)
-        site_rgba = model.site_rgba.copy()
-        model.site_rgba[:] = sample.site_rgba
-        images = {
-            camera: self._render_one(scratch, camera, height, width)
-            for camera in cameras
-        }
-        model.site_rgba[:] = site_rgba
-        return images
-
-    def _render_one(
-        self, data: mujoco.MjData, camera: str, height: int, width: int
-    ) -> Image:
-        context = self._env.sim._render_context_offscreen
         context.gl_ctx.make_current()
-        context.cam.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        context.cam.fixedcamid = self._env.sim.model.camera_name2id(camera)
-        viewport = mujoco.MjrRect(0, 0, width, height)
-        everything = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(
-            self._model,
-            data,
-            context.vopt,
-            context.pert,
-            context.cam,
-            everything,
-            context.scn,
-        )
-        mujoco.mjr_render(viewport, context.scn, context.con)
-        image = np.empty((height, width, 3), dtype=np.uint8)
-        mujoco.mjr_readPixels(image, None, viewport, context.con)
-        return image
+        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, context.con)
+        shown_now = model.site_rgba.copy()
+        model.site_rgba[:] = sample.site_rgba
+        try:
+            return {name: painter.draw(scratch, model.camera(name).id, height, width) for name in cameras}
+        finally:
+            model.site_rgba[:] = shown_now
 
     def _take_sample(self, qpos: Float) -> Sample:
         data = self._data
