@@ -84,6 +84,16 @@ def test_gymnasium_finds_nothing_wrong() -> None:
     env.close()
 
 
+def test_gymnasium_imports_the_registration_on_request() -> None:
+    code = """
+import gymnasium
+env = gymnasium.make("rdvla_bench.envs:rdvla_bench/LiberoObject-v0", task=3, cameras=())
+print(env.unwrapped.task, env.get_wrapper_attr("suite").name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("3 libero_object", "")
+
+
 def test_an_episode_is_the_same_first_in_a_fresh_process_and_after_others(goal: LiberoEnv) -> None:
     code = f"""
 import json, sys

@@ -243,18 +243,20 @@ def choose() -> GLChoice:
     wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
     if wanted not in ("", "egl", "osmesa"):
         raise NoRenderer(f"MUJOCO_GL={wanted} renders to a screen or nowhere: unset it, or set it to egl or osmesa")
-    fallback = None
+    software: GLChoice | None = None
     for candidate in _candidates(wanted):
+        if software and candidate.backend == "osmesa":
+            break
         reply = _child("try", json.dumps(asdict(candidate)))
         if not reply:
             continue
         choice = GLChoice(**json.loads(reply))
-        if choice.backend != "egl" or choice.is_hardware:
-            return fallback or choice
-        fallback = fallback or choice
-    if fallback is None:
+        if choice.is_hardware or choice.backend == "osmesa":
+            return choice
+        software = software or choice
+    if software is None:
         raise NoRenderer(_REMEDY.format(details=f" with MUJOCO_GL={wanted}" if wanted else ""))
-    return fallback
+    return software
 
 
 _active: list[GLChoice] = []
