@@ -117,7 +117,7 @@ class Painter:
         self, model: mujoco.MjModel, options: mujoco.MjvOption, scene: mujoco.MjvScene, context: mujoco.MjrContext
     ) -> None:
         """Read what does not change between pictures: which geoms are shown, and their boxes."""
-        self._model, self._options, self._scene, self._context = model, options, scene, context
+        self.model, self._options, self._scene, self._context = model, options, scene, context
         self._perturb = mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
@@ -140,7 +140,7 @@ class Painter:
         Raises:
             ValueError: The camera is of a kind that LIBERO does not have (orthographic or with sensor intrinsics).
         """
-        model = self._model
+        model = self.model
         if model.cam_orthographic[camera] or model.cam_sensorsize[camera].any():
             raise ValueError(f"camera {camera} is no plain perspective camera")
         self._camera.fixedcamid = camera
@@ -193,19 +193,19 @@ class Painter:
 
     def _update_scene(self, data: mujoco.MjData) -> None:
         everything = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(self._model, data, self._options, self._perturb, self._camera, everything, self._scene)
+        mujoco.mjv_updateScene(self.model, data, self._options, self._perturb, self._camera, everything, self._scene)
 
     def _render(self, data: mujoco.MjData, drawn: Mask, height: int, width: int, *, reflect: bool) -> Image:
         viewport = mujoco.MjrRect(0, 0, width, height)
         flags = self._scene.flags
         reflection = flags[_REFLECTION]
-        self._model.geom_group[self._geoms] = np.where(drawn, self._group, _HIDDEN_GROUP)
+        self.model.geom_group[self._geoms] = np.where(drawn, self._group, _HIDDEN_GROUP)
         flags[_REFLECTION] = reflection and reflect
         try:
             self._update_scene(data)
             mujoco.mjr_render(viewport, self._scene, self._context)
         finally:
-            self._model.geom_group[self._geoms] = self._group
+            self.model.geom_group[self._geoms] = self._group
             flags[_REFLECTION] = reflection
         image = np.empty((height, width, 3), dtype=np.uint8)
         mujoco.mjr_readPixels(image, None, viewport, self._context)

@@ -81,6 +81,7 @@ class Stepper:
     def __init__(self, env: Any):
         """Bind to ``env``, which must have been reset once; call `reset` after each further reset of it."""
         self._env = env
+        self._painter: Painter | None = None  # made by the first render of a model, as is scratch data of its own
         self.reset()
 
     def reset(self) -> None:
@@ -90,8 +91,6 @@ class Stepper:
         self._model: mujoco.MjModel = env.sim.model._model
         self._data: mujoco.MjData = env.sim.data._data
         self._model.opt.disableflags |= _NO_SENSORS
-        self._painter: Painter | None = None  # made by the first render, as is scratch data of its own
-        self._scratch: mujoco.MjData = self._data
         self._n_substeps = int(env.control_timestep / env.model_timestep)
         self._arm = Arm(self._model, self._data, robot.controller, robot.torque_limits)
         self._clock = Clock.of(env)
@@ -136,9 +135,8 @@ class Stepper:
         """
         model, sample = self._model, self.sample
         context = self._env.sim._render_context_offscreen
-        if self._painter is None:
-            self._painter = Painter(model, context.vopt, context.scn, context.con)
-            self._scratch = mujoco.MjData(model)
+        if self._painter is None or self._painter.model is not model:
+            self._painter, self._scratch = Painter(model, context.vopt, context.scn, context.con), mujoco.MjData(model)
         painter, scratch = self._painter, self._scratch
         scratch.qpos[:] = sample.qpos
         mujoco.mj_kinematics(model, scratch)
