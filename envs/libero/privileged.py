@@ -7,6 +7,7 @@ matrices whose columns are the thing's axes:
   ``holds``: one bool a predicate.
 * ``eef_pos`` (3,), ``eef_mat`` (3, 3): the grip site between the finger tips (z points out of the hand, the fingers
   open along y); ``gripper``: the opening between the fingers.
+* ``shoulder`` (3,): where the arm's upper link turns; reach is measured from there.
 * ``objects``: name -> ``kind`` (its category), ``movable``, ``pos``, ``mat``, ``lo`` and ``hi`` (corners of the box
   around its collision geoms, in its own frame, joints as the model was built), ``held`` (touches both fingers),
   ``touched`` (touches the robot).
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 
-def _subtree(model: Any, root: int) -> list[int]:  # noqa: ANN401 - mujoco.MjModel
+def _subtree(model: Any, root: int) -> list[int]:
     """Return the ids of ``root`` and every body below it."""
     found = [root]
     for body in range(root + 1, model.nbody):
@@ -42,13 +43,13 @@ def _subtree(model: Any, root: int) -> list[int]:  # noqa: ANN401 - mujoco.MjMod
     return found
 
 
-def _collision_geoms(model: Any, body: int) -> list[int]:  # noqa: ANN401 - mujoco.MjModel
+def _collision_geoms(model: Any, body: int) -> list[int]:
     """Return the geoms of one body that can touch something."""
     first, count = model.body_geomadr[body], model.body_geomnum[body]
     return [g for g in range(first, first + count) if model.geom_contype[g] or model.geom_conaffinity[g]]
 
 
-def _boxes(model: Any, geoms: list[int]) -> tuple[FloatArray, FloatArray, FloatArray]:  # noqa: ANN401 - MjModel
+def _boxes(model: Any, geoms: list[int]) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return centres (N, 3), rotations (N, 3, 3) and half lengths (N, 3) of the geoms' boxes in their body's frame."""
     centers, mats, halves = np.zeros((len(geoms), 3)), np.zeros((len(geoms), 3, 3)), np.zeros((len(geoms), 3))
     for i, g in enumerate(geoms):
@@ -63,13 +64,14 @@ def _boxes(model: Any, geoms: list[int]) -> tuple[FloatArray, FloatArray, FloatA
 class PrivilegedView:
     """Reads one LIBERO problem environment; make a new one after the model was rebuilt (hard reset)."""
 
-    def __init__(self, env: Any) -> None:  # noqa: ANN401 - a LIBERO problem has no type
+    def __init__(self, env: Any) -> None:
         """Look up every name once. ``env`` is the problem inside LIBERO's wrapper (``OffScreenRenderEnv(...).env``)."""
         self._env = env
         self._model, self._data = env.sim.model._model, env.sim.data._data
         self._goal = tuple(tuple(str(word) for word in state) for state in env.parsed_problem["goal_state"])
         robot = env.robots[0]
         self._eef_site = int(robot.eef_site_id)
+        self._shoulder = int(self._model.body(robot.robot_model.naming_prefix + "link2").id)
         self._finger_qpos = list(robot._ref_gripper_joint_pos_indexes)
         self._owners = {**env.objects_dict, **env.fixtures_dict}
         self._names = list(self._owners)
@@ -88,7 +90,7 @@ class PrivilegedView:
             static = {"owner": owner, "size": np.array(site.size, dtype=float), "joints": tuple(site.joints or ())}
             self._sites[name] = (int(self._model.site(name).id), static)
 
-    def _label_robot(self, robot: Any) -> None:  # noqa: ANN401 - a robosuite robot
+    def _label_robot(self, robot: Any) -> None:
         for body in range(self._model.nbody):
             if self._model.body(body).name.startswith((robot.robot_model.naming_prefix, robot.gripper.naming_prefix)):
                 self._geom_side[_collision_geoms(self._model, body)] = 4
@@ -156,6 +158,7 @@ class PrivilegedView:
             "holds": tuple(bool(self._env._eval_predicate(list(state))) for state in self._goal),
             "eef_pos": site_pos[self._eef_site],
             "eef_mat": site_mat[self._eef_site],
+            "shoulder": poses_pos[self._shoulder],
             "gripper": float(fingers[0] - fingers[1]),
             "objects": {
                 name: {

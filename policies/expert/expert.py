@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from rdvla_bench.policies.expert.geometry import View
-from rdvla_bench.policies.expert.move import Move, action, has_arrived, is_over
+from rdvla_bench.policies.expert.geometry import FloatArray, View
+from rdvla_bench.policies.expert.move import Move, action, correct, has_arrived, is_over
 from rdvla_bench.policies.expert.planner import Goal, next_goal, plan
 from rdvla_bench.policy import Policy, PolicyCard
 from rdvla_bench.types import ActionChunk, Episode, Observation
@@ -25,6 +25,7 @@ class Progress:
     loose: int = 0  # control steps since the object to keep was last between the fingers
     goal: Goal | None = None
     attempt: int = 0  # programs that were abandoned for this goal
+    bias: FloatArray = field(default_factory=lambda: np.zeros(6))  # what friction has asked for on top of the error
 
 
 def advance(view: View, now: Progress) -> Progress:
@@ -41,7 +42,7 @@ def advance(view: View, now: Progress) -> Progress:
     if now.index >= len(now.program):
         goal = next_goal(view)
         attempt = now.attempt if goal == now.goal else 0
-        now = Progress(program=plan(view, attempt), goal=goal, attempt=attempt)
+        now = Progress(program=plan(view, attempt), goal=goal, attempt=attempt, bias=now.bias)
     return now
 
 
@@ -63,8 +64,10 @@ class Expert(Policy):
         """Return one action and the progress after it."""
         view = obs["privileged"]
         now = advance(view, state)
-        command = action(view, now.program[now.index])
+        move = now.program[now.index]
+        bias = correct(view, move, now.bias)
+        command = action(view, move, bias)
         if self.noise > 0:
             command[:6] += rng.normal(0.0, self.noise, 6).astype(np.float32)
-        now = replace(now, ticks=now.ticks + 1)
+        now = replace(now, ticks=now.ticks + 1, bias=bias)
         return ActionChunk(actions=np.clip(command, -1.0, 1.0)[None]), now

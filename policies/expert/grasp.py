@@ -7,7 +7,7 @@ thus taken by their wall, cans across, boxes across their short side, without a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,11 +20,12 @@ from rdvla_bench.policies.expert.geometry import (
     sample_object,
     sample_others,
 )
+from rdvla_bench.policies.expert.reach import lean_at
 
 _SPACING = 0.004  # m between sample points of the object; finer than half a pad
-_CLEARANCE = 0.004  # m between a finger and what it passes
+_CLEARANCES = (0.004, -0.001, -0.006)  # m between hand and surroundings: the first that leaves a grasp
 _MAX_WIDTH = 0.068  # m; the hand opens 0.076
-_ANGLES = np.deg2rad(np.arange(0, 180, 15))
+_ANGLES = np.deg2rad(np.arange(0, 180, 10))
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,33 +53,40 @@ def _slice(cloud: FloatArray, depth: float, across: float) -> list[tuple[float, 
     return _spans(found, 2 * _SPACING) if len(found) >= 4 else []
 
 
-def candidates(view: View, name: str, *, deepest: float = 0.004) -> list[Grasp]:
-    """Return every feasible top grasp of one object, cheapest first.
+def grasps(view: View, name: str) -> list[Grasp]:
+    """Return the feasible top grasps of one object, cheapest first; in tight places the hand may brush its walls."""
+    return next((found for c in _CLEARANCES if (found := candidates(view, name, clearance=c))), [])
+
+
+def candidates(view: View, name: str, *, deepest: float = 0.004, clearance: float = 0.004) -> list[Grasp]:
+    """Return the top grasps of one object that keep ``clearance`` from all else, cheapest first.
 
     Args:
         view: the privileged state.
         name: the object to grasp.
         deepest: how far above the object's lowest point the finger tips must stay, in m.
+        clearance: between the hand and what it does not grasp, in m; below 0 it may touch.
     """
     cloud = sample_object(view, name, _SPACING)
     others = sample_others(view, [name], 0.01)
     others = others[np.linalg.norm(others[:, :2] - cloud[:, :2].mean(0), axis=1) < 0.35]
     center = (cloud.min(0) + cloud.max(0)) / 2
+    lean = lean_at(view["shoulder"], center, grip_down(0.0))
     found: list[Grasp] = []
     for angle in _ANGLES:
-        mat = nearest_grip(grip_down(float(angle)), view["eef_mat"])
+        mat = lean @ nearest_grip(grip_down(float(angle)), view["eef_mat"])
         local = (cloud - center) @ mat
         clutter = (others - center) @ mat
         lowest, top = float(local[:, 2].max()), float(local[:, 2].min())
-        depths = np.arange(top + 0.010, min(lowest - deepest - hand.TIP, top + 0.05) + 1e-6, 0.008)
-        if not len(depths):
-            depths = np.array([lowest - deepest - hand.TIP])
+        deep = min(lowest - deepest - hand.TIP, top + hand.PALM)
+        depths = deep - np.arange(0.0, max(min(0.02, deep - top - 0.008), 0.001), 0.004)
         reach = float(np.abs(local[:, 1]).max())
-        for depth in depths:
-            for across in np.arange(0.0, reach, 0.008):
+        for shallow, depth in enumerate(depths):
+            for across in np.arange(0.0, reach, 0.010):
                 for offset in {float(across), -float(across)}:
                     for a, b in _slice(local, float(depth), offset):
-                        found += _check(view, mat, center, local, clutter, (a, b), offset, float(depth))
+                        fits = _check(view, mat, center, local, clutter, (a, b), offset, float(depth), clearance)
+                        found += [replace(g, cost=g.cost + 0.004 * shallow) for g in fits]
     return sorted(found, key=lambda g: g.cost)
 
 
@@ -91,6 +99,7 @@ def _check(
     span: tuple[float, float],
     across: float,
     depth: float,
+    clearance: float,
 ) -> list[Grasp]:
     """Return the grasp of one slice if the hand fits around it, as a list of none or one."""
     width = span[1] - span[0]
@@ -98,13 +107,13 @@ def _check(
         return []
     middle = np.array([(span[0] + span[1]) / 2, across, depth])
     x, y, z = (local - middle).T
-    if np.any(hand.inside(x, y, z, _CLEARANCE)):
+    if np.any(hand.inside(x, y, z, max(clearance, 0.0))):
         return []
     x, y, z = (clutter - middle).T
-    if np.any(hand.inside(x, y, z, _CLEARANCE)):
+    if np.any(hand.inside(x, y, z, clearance)):
         return []
     tight = int(np.sum(hand.inside(x, y, z, 0.02)))  # how much clutter is within 2 cm
     turn = float(np.arccos(np.clip(mat[:, 0] @ view["eef_mat"][:, 0], -1, 1)))
-    cost = float(np.hypot(middle[0], middle[1])) + 0.4 * abs(depth) + 0.2 * max(0.0, width - 0.06)
+    cost = float(np.hypot(middle[0], middle[1])) + 0.2 * max(0.0, width - 0.06)
     cost += 0.3 * abs(across) + 0.01 * turn + 0.02 * min(tight, 20) / 20
     return [Grasp(center + mat @ middle, mat, cost, width)]

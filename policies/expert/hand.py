@@ -13,6 +13,7 @@ OPENING = 0.076  # m between the pads when open
 PAD_HALF_WIDTH = 0.008  # m, along the grip frame's y
 PAD_BACK, PAD_TIP = -0.012, 0.004  # m, along z: the soft pads
 TIP = 0.012  # m, along z: the end of the fingers
+PALM = 0.028  # m above the grip point: what sticks up further touches the palm
 
 _FINGER_X = (0.036, 0.068)
 _FINGER_Y = 0.0115

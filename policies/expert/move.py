@@ -15,6 +15,8 @@ from rdvla_bench.policies.expert.geometry import FloatArray, View, rotation_vect
 
 OPEN, CLOSED = -1.0, 1.0
 _METRES, _RADIANS = 0.05, 0.5  # of one action unit
+_INTEGRAL = 0.12  # of the error, a control step
+_MOST_BIAS = np.array([0.02, 0.02, 0.02, 0.1, 0.1, 0.1])  # m and rad
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,10 +58,18 @@ def is_over(view: View, move: Move, ticks: int) -> bool:
     return ticks >= move.limit or (ticks >= move.dwell and has_arrived(view, move))
 
 
-def action(view: View, move: Move) -> NDArray[np.float32]:
-    """Return the action (7,) float32 that takes the hand towards the move's pose."""
+def correct(view: View, move: Move, bias: FloatArray) -> FloatArray:
+    """Return the bias (6,) after one more control step: the sum of small errors, against friction in the joints."""
     shift, spin = error(view, move)
-    shift, spin = shift / _METRES, spin / _RADIANS
+    close = float(np.linalg.norm(shift)) < 0.03 and float(np.linalg.norm(spin)) < 0.3
+    step = np.concatenate([shift, spin]) * _INTEGRAL if close else -0.05 * bias
+    return np.clip(bias + step, -_MOST_BIAS, _MOST_BIAS)
+
+
+def action(view: View, move: Move, bias: FloatArray) -> NDArray[np.float32]:
+    """Return the action (7,) float32 that takes the hand towards the move's pose, ``bias`` (6,) further."""
+    shift, spin = error(view, move)
+    shift, spin = (shift + bias[:3]) / _METRES, (spin + bias[3:]) / _RADIANS
     length, angle = float(np.linalg.norm(shift)), float(np.linalg.norm(spin))
     if length > move.speed:
         shift = shift * (move.speed / length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range, sample_others, yaw
-from rdvla_bench.policies.expert.grasp import Grasp, candidates
+from rdvla_bench.policies.expert.grasp import Grasp, grasps
 from rdvla_bench.policies.expert.hand import collides
 from rdvla_bench.policies.expert.move import CLOSED, OPEN, Move
 
@@ -31,7 +31,7 @@ def travel_height(view: View, to: FloatArray, *, held: str = "", ignore: tuple[s
 
 def pick(view: View, name: str, attempt: int) -> Program:
     """Return the moves that end with ``name`` in the hand, lifted; an empty tuple where no grasp is feasible."""
-    options = candidates(view, name)
+    options = grasps(view, name)
     if not options:
         return ()
     grasp = options[min(_spread(options, attempt), len(options) - 1)]
@@ -63,21 +63,29 @@ def approach(view: View, pos: FloatArray, mat: FloatArray) -> Program:
         moves.append(Move(np.array([*here[:2], height]), view["eef_mat"], OPEN, tol=0.03, name="rise"))
     above = np.array([pos[0], pos[1], max(height, pos[2] + 0.06)])
     moves.append(Move(above, mat, OPEN, tol=0.015, tol_turn=0.15, limit=80, name="over"))
-    moves.append(Move(pos + [0, 0, 0.04], mat, OPEN, tol=0.008, tol_turn=0.06, limit=60, name="aim"))
+    moves.append(Move(pos - 0.04 * mat[:, 2], mat, OPEN, tol=0.008, tol_turn=0.06, limit=60, name="aim"))
     moves.append(Move(pos, mat, OPEN, tol=0.005, tol_turn=0.08, limit=35, speed=0.5, name="descend"))
     return tuple(moves)
 
 
 def close_and_lift(view: View, name: str, grasp: Grasp) -> Program:
     """Return the moves that close the hand and take the object up."""
-    up = grasp.pos + [0, 0, 0.08]
+    up = grasp.pos + np.array([0.0, 0.0, 0.08])
     return (
         Move(grasp.pos, grasp.mat, CLOSED, dwell=9, limit=9, name="close"),
         Move(up, grasp.mat, CLOSED, tol=0.02, limit=30, keep=name, speed=0.6, name="lift"),
     )
 
 
-def place(view: View, name: str, target: FloatArray, *, drop: float = 0.0, spin: float = 0.0, ignore: tuple[str, ...] = ()) -> Program:
+def place(
+    view: View,
+    name: str,
+    target: FloatArray,
+    *,
+    drop: float = 0.0,
+    spin: float = 0.0,
+    ignore: tuple[str, ...] = (),
+) -> Program:
     """Return the moves that bring the held object's origin to ``target``, open the hand and leave.
 
     Args:
@@ -92,7 +100,7 @@ def place(view: View, name: str, target: FloatArray, *, drop: float = 0.0, spin:
     grip = view["eef_mat"]
     turned = yaw(spin) @ grip
     offset = yaw(spin) @ (view["eef_pos"] - thing["pos"])
-    goal = target + offset + [0, 0, drop]
+    goal = target + offset + np.array([0.0, 0.0, drop])
     height = max(travel_height(view, goal, held=name, ignore=ignore), goal[2] + 0.03)
     here = view["eef_pos"]
     return (

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range
 from rdvla_bench.policies.expert.move import OPEN, Move
 from rdvla_bench.policies.expert.pick_place import Program, free_spin, pick, place
+from rdvla_bench.policies.expert.reach import lean_at
 
 Goal = tuple[str, ...]
 
@@ -31,6 +34,11 @@ def next_goal(view: View) -> Goal | None:
 
 def plan(view: View, attempt: int) -> Program:
     """Return the moves to make next; ``attempt`` counts programs already tried for this goal."""
+    shoulder = view["shoulder"]
+    return tuple(replace(m, mat=lean_at(shoulder, m.pos, m.mat) @ m.mat) for m in _skill(view, attempt))
+
+
+def _skill(view: View, attempt: int) -> Program:
     goal = next_goal(view)
     if goal is None:
         return (stay(view),)
