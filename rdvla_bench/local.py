@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -53,7 +53,7 @@ def play_locally(
     episodes: Iterable[Episode],
     limits: Limits,
     on_greeting: Callable[[Greeting], None],
-) -> Iterator[Played]:
+) -> Generator[Played]:
     """Yield each episode as it ends, in order."""
     worker = Worker(job)
     try:

@@ -35,7 +35,8 @@ class ProtocolCard:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
-        return json.loads(json.dumps(asdict(self)))
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
 
     @property
     def hash(self) -> str:

@@ -12,7 +12,7 @@ import struct
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -291,7 +291,7 @@ def play_on_ray(
     address: str | None = None,
     env_vars: Mapping[str, str] | None = None,
     shared_policy: bool | None = None,
-) -> Iterator[Played]:
+) -> Generator[Played]:
     """Yield each episode as it ends. ``shared_policy=None`` shares one policy iff the cluster has a GPU."""
     with cluster(workers, address):
         shared = shared_policy if shared_policy is not None else ray.cluster_resources().get("GPU", 0) >= 1

@@ -99,15 +99,19 @@ def write_video(path: Path, frames: list[Frame], caption: Caption) -> None:
         MissingExtra: imageio-ffmpeg or Pillow is not installed.
     """
     try:
-        import imageio.v2 as imageio
+        import imageio_ffmpeg
     except ModuleNotFoundError as error:
         raise MissingExtra("--video", "video", f"no module '{error.name}'") from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    with imageio.get_writer(path, fps=FPS, codec="libx264", quality=7, macro_block_size=2) as writer:
-        for index, frame in enumerate(frames):
-            picture = draw(frame, caption, is_last=index == len(frames) - 1)
-            for _ in range(FPS if index == len(frames) - 1 else 1):  # hold the outcome for a second
-                writer.append_data(picture)
+    height, width = draw(frames[0], caption, is_last=False).shape[:2]
+    stream = imageio_ffmpeg.write_frames(str(path), (width, height), fps=FPS, codec="libx264", quality=7)
+    stream.send(None)
+    for index, frame in enumerate(frames):
+        is_last = index == len(frames) - 1
+        picture = draw(frame, caption, is_last=is_last)
+        for _ in range(FPS if is_last else 1):  # hold the outcome for a second
+            stream.send(picture.tobytes())
+    stream.close()
 
 
 def draw(frame: Frame, caption: Caption, *, is_last: bool) -> NDArray[np.uint8]:

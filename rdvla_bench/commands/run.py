@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -201,7 +202,7 @@ def _execute(
     limits: Limits,
     episodes: list[Episode],
     on_greeting: Callable[[Greeting], None],
-) -> Iterator[Played]:
+) -> Generator[Played]:
     from rdvla_bench.worker import Job, runtime_of
 
     job = Job(plan.policy, plan.settings, plan.protocol)
@@ -263,9 +264,10 @@ def main(argv: list[str] | None = None) -> int:
                 progress.say(f"resuming {out}: {len(episodes) - len(todo)} of {len(episodes)} episodes are done")
             if todo:
                 try:
-                    for played in _execute(arguments, plan, limits, todo, folder.greet):
-                        ledger.append(played.record, played.actions)
-                        progress.add(played.record)
+                    with closing(_execute(arguments, plan, limits, todo, folder.greet)) as stream:
+                        for played in stream:
+                            ledger.append(played.record, played.actions)
+                            progress.add(played.record)
                 except KeyboardInterrupt:
                     folder.save("interrupted")
                     progress.say(f"interrupted; {len(ledger.records)} of {len(episodes)} episodes are safe in {out}")
