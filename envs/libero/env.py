@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import string
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -219,15 +219,14 @@ def _suite(name: str) -> Suite:
     return SUITES[name]
 
 
-def _observation_space(cameras: tuple[str, ...], size: int) -> spaces.Dict:
-    pixels = {name: spaces.Box(0, 255, (size, size, 3), np.uint8) for name in cameras}
-    return spaces.Dict(
-        {
-            "images": spaces.Dict(pixels),
-            "proprio": spaces.Box(-_REACH, _REACH, _REACH.shape, np.float32),
-            "instruction": spaces.Text(max_length=256, min_length=1, charset=_CHARACTERS),
-        }
-    )
+def _observation_space(cameras: tuple[str, ...], size: int) -> spaces.Space[Observation]:
+    pixels: dict[str, spaces.Space[Any]] = {name: spaces.Box(0, 255, (size, size, 3), np.uint8) for name in cameras}
+    layout: dict[str, spaces.Space[Any]] = {
+        "images": spaces.Dict(pixels),
+        "proprio": spaces.Box(-_REACH, _REACH, _REACH.shape, np.float32),
+        "instruction": spaces.Text(max_length=256, min_length=1, charset=_CHARACTERS),
+    }
+    return cast("spaces.Space[Observation]", spaces.Dict(layout))
 
 
 def _axis_angle(quat_xyzw: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,9 +31,7 @@ def _set_macros() -> None:
         raise MissingExtra("LIBERO", "libero")
     macros = module_from_spec(spec)
     spec.loader.exec_module(macros)
-    macros.MUJOCO_GPU_RENDERING = False
-    macros.CONSOLE_LOGGING_LEVEL = "ERROR"
-    macros.FILE_LOGGING_LEVEL = None
+    vars(macros).update(MUJOCO_GPU_RENDERING=False, CONSOLE_LOGGING_LEVEL="ERROR", FILE_LOGGING_LEVEL=None)
     sys.modules["robosuite.macros"] = macros
 
 
