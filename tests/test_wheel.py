@@ -1,0 +1,57 @@
+"""What is installed is what is in the tree: a sub-package missing from the wheel works in editable mode alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"rdvla_bench": "rdvla_bench", "envs": "rdvla_bench/envs", "policies": "rdvla_bench/policies"}
+FOLDERS["leaderboards"] = "rdvla_bench/leaderboards"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    source = tmp_path_factory.mktemp("source")
+    for name in (*FOLDERS, "pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        path = ROOT / name
+        if path.is_dir():
+            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(path, source / name)
+    target = tmp_path_factory.mktemp("site")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(source)], check=True)
+    return target
+
+
+def test_every_module_is_in_the_wheel_and_nothing_else(site: Path) -> None:
+    expected = {
+        f"{prefix}/{path.relative_to(ROOT / folder)}"
+        for folder, prefix in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    installed = {str(path.relative_to(site)) for path in (site / "rdvla_bench").rglob("*") if path.is_file()}
+    assert {name for name in installed if "__pycache__" not in name} == expected
+    assert {p.name for p in site.iterdir() if not p.name.endswith(".dist-info")} <= {"rdvla_bench", "bin"}
+
+
+def test_every_installed_module_can_be_imported(site: Path) -> None:
+    pytest.importorskip("ray")
+    pytest.importorskip("torch")
+    pytest.importorskip("libero")
+    modules = sorted(
+        str(path.relative_to(site)).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        for path in (site / "rdvla_bench").rglob("*.py")
+    )
+    code = f"import importlib\nfor name in {modules}: importlib.import_module(name)\nimport rdvla_bench as r; print(r.__file__)"
+    env = {**os.environ, "PYTHONPATH": str(site)}
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1].startswith(str(site))
