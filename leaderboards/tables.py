@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rdvla_bench.leaderboards.board import Board, Cost, Score
+from rdvla_bench.leaderboards.frame import last_line
 from rdvla_bench.leaderboards.ranking import Group
 
 NOTHING = "–"
+MAX_ERRORS = 10
+"""How many errors a board lists."""
 
 RESULT_COLUMNS = ("success", "rate", "95 % interval", "errors", "depth", "queries", "steps", "GFLOP", "standing")
 COST_COLUMNS = (
@@ -59,12 +62,16 @@ def provenance(board: Board) -> list[tuple[str, str]]:
     weights = " ".join(filter(None, (str(card.get("weights", "")), str(card.get("weights_sha256", ""))[:12])))
     gl = manifest["gl"] or {}
     done = len(board.results)
+    full = protocol.get("n_trials", config["episodes"])
+    per_task = f"{config['episodes']} a task" + (
+        f" (a quick look: the protocol's evaluation has {full})" if config["episodes"] < full else ""
+    )
     return [
         ("policy card", f"{card.get('name', config['policy'])}, hash {manifest['policy_hash']}"),
         ("weights", weights or NOTHING),
         ("settings", settings or "defaults"),
         ("protocol card", f"{config['protocol']}, hash {manifest['protocol_hash']}: {protocol.get('summary', '')}"),
-        ("episodes", f"{done} of {manifest['planned']}, {config['episodes']} a task, seed {config['seed']}"),
+        ("episodes", f"{done} of {manifest['planned']}, {per_task}, seed {config['seed']}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(manifest["versions"].items()))),
         ("GL renderer", f"{gl.get('renderer') or 'none used'}, canary frame {gl.get('canary_sha256') or NOTHING}"),
         ("git commit", manifest["git_commit"] or NOTHING),
@@ -78,10 +85,21 @@ def result_tables(board: Board) -> list[Table]:
         rest = ("" for _ in RESULT_COLUMNS[2:])
         suites.append(("mean of suites", "", _percent(board.mean_of_suites), *rest))
     tasks = [(s.suite, str(s.task), s.name, *score_cells(s)) for s in board.task_scores]
-    return [
+    tables = [
         Table("Suites", ("suite", *RESULT_COLUMNS), tuple(suites), legend=RESULTS_LEGEND),
         Table("Tasks", ("suite", "task", "name", *RESULT_COLUMNS), tuple(tasks), n_text=3),
     ]
+    failed = board.results[board.results["outcome"] == "error"]
+    if len(failed):
+        legend = "The whole tracebacks are in episodes.jsonl."
+        if len(failed) > MAX_ERRORS:
+            legend = f"The first {MAX_ERRORS} of {len(failed)}. {legend}"
+        rows = tuple(
+            (name, culprit, last_line(error))
+            for name, culprit, error in failed[["id", "culprit", "error"]].head(MAX_ERRORS).itertuples(index=False)
+        )
+        tables.append(Table("Errors", ("episode", "culprit", "message"), rows, n_text=3, legend=legend))
+    return tables
 
 
 def cost_tables(board: Board) -> list[Table]:
