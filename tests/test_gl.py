@@ -40,6 +40,24 @@ print(gl.renderer_name() + "|" + gl.canary_sha256())
     assert run(code) == f"{choice.renderer}|{choice.canary}"
 
 
+def test_a_worker_renders_with_what_its_driver_chose_and_probes_nothing() -> None:
+    code = """
+from rdvla_bench.envs.libero import gl
+gl.choose = None
+print(gl.active().canary + "|" + gl.describe()["canary_sha256"])
+"""
+    assert run(code, **gl.worker_env()) == f"{gl.active().canary}|{gl.active().canary}"
+
+
+def test_a_driver_without_a_renderer_hands_nothing_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> gl.GLChoice:
+        raise NoRenderer("none")
+
+    monkeypatch.setattr(gl, "_active", [])
+    monkeypatch.setattr(gl, "choose", nothing)
+    assert gl.worker_env() == {}
+
+
 def test_the_choice_is_made_once() -> None:
     assert gl.choose() is gl.choose()
 

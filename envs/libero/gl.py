@@ -280,8 +280,14 @@ def active() -> GLChoice:
 
 
 def worker_env() -> dict[str, str]:
-    """Return the variables that hand this process's choice down to its workers on the same machine."""
-    return {_HANDED_DOWN: json.dumps(asdict(active()))}
+    """Return the variables that hand this process's choice down to its workers on the same machine.
+
+    None where nothing renders: policies without cameras need nothing, and a worker that does need it says so.
+    """
+    try:
+        return {_HANDED_DOWN: json.dumps(asdict(active()))}
+    except NoRenderer:
+        return {}
 
 
 def describe() -> dict[str, str]:
