@@ -16,6 +16,7 @@ TIP = 0.012  # m, along z: the end of the fingers
 PALM = 0.028  # m above the grip point: what sticks up further touches the palm
 
 _FINGER_X = (0.036, 0.068)
+_TIP_X, _TIP_Z = 0.055, -0.018  # the finger is thinner towards its end
 _FINGER_Y = 0.0115
 _FINGER_Z = (-0.049, TIP)
 _HAND = (0.106, 0.034)  # half extents along x and y
@@ -33,7 +34,8 @@ def collides(points: FloatArray, pos: FloatArray, mat: FloatArray, margin: float
 def inside(x: FloatArray, y: FloatArray, z: FloatArray, margin: float = 0.0) -> np.ndarray:
     """Return which points, given by coordinates in the grip frame, lie inside the open hand grown by ``margin``."""
     wide, side = np.abs(x), np.abs(y)
-    fingers = (wide > _FINGER_X[0]) & (wide < _FINGER_X[1] + margin) & (side < _FINGER_Y + margin)
+    thick = np.where(z > _TIP_Z, _TIP_X, _FINGER_X[1])
+    fingers = (wide > _FINGER_X[0]) & (wide < thick + margin) & (side < _FINGER_Y + margin)
     fingers &= (z > _FINGER_Z[0]) & (z < _FINGER_Z[1])
     hand = (wide < _HAND[0] + margin) & (side < _HAND[1] + margin) & (z > _HAND_Z[0]) & (z < _HAND_Z[1] + margin / 2)
     (x0, x1), (y0, y1), (z0, z1) = _WRIST

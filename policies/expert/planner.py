@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from rdvla_bench.policies.expert.articulated import DRAWER_OPEN, pull_open, push_closed, twist
 from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range
 from rdvla_bench.policies.expert.move import OPEN, Move
 from rdvla_bench.policies.expert.pick_place import Program, free_spin, pick, place
 from rdvla_bench.policies.expert.reach import lean_at
+from rdvla_bench.policies.expert.slide import slide
 
 Goal = tuple[str, ...]
 
@@ -20,16 +22,11 @@ def held_object(view: View) -> str:
 
 
 def next_goal(view: View) -> Goal | None:
-    """Return the goal to work on: what is in the hand first, then what must come before other goals."""
+    """Return the goal to work on: what is in the hand first, closing last."""
     open_goals = [g for g, holds in zip(view["goal"], view["holds"], strict=True) if not holds]
     held = held_object(view)
-    for goal in open_goals:
-        if held and goal[1] == held:
-            return goal
-    for goal in open_goals:
-        if goal[0] != "close":
-            return goal
-    return open_goals[0] if open_goals else None
+    ranked = sorted(open_goals, key=lambda g: (g[1] != held, g[0] == "close"))
+    return ranked[0] if ranked else None
 
 
 def plan(view: View, attempt: int) -> Program:
@@ -42,9 +39,28 @@ def _skill(view: View, attempt: int) -> Program:
     goal = next_goal(view)
     if goal is None:
         return (stay(view),)
-    if goal[0] in ("on", "in"):
-        return carry(view, goal, attempt) or (stay(view),)
-    return (stay(view),)
+    return _serve(view, goal, attempt) or (stay(view),)
+
+
+def _serve(view: View, goal: Goal, attempt: int) -> Program:
+    """Return the moves of the skill that the goal needs first."""
+    verb, name = goal[0], goal[1]
+    if verb == "open":
+        return pull_open(view, view["sites"][name]["joints"][0], attempt)
+    if verb == "close" and name in view["sites"]:
+        return push_closed(view, view["sites"][name]["joints"][0], attempt)
+    if verb == "turnon":
+        return twist(view, next(j for j, joint in view["joints"].items() if joint["owner"] == name), attempt)
+    if verb not in ("on", "in"):
+        return ()
+    where = goal[2]
+    drawers = view["sites"][where]["joints"] if where in view["sites"] else ()
+    for joint in drawers:
+        if view["joints"][joint]["value"] > DRAWER_OPEN + 0.03 and not view["objects"][name]["held"]:
+            return pull_open(view, joint, attempt)
+    if view["objects"][name]["kind"] == "plate":
+        return slide(view, name, view["sites"][where]["pos"][:2])
+    return carry(view, goal, attempt)
 
 
 def stay(view: View) -> Move:
@@ -75,7 +91,8 @@ def destination(view: View, name: str, where: str) -> tuple[FloatArray, float, t
         return np.array([*site["pos"][:2], float(site["pos"][2]) + under]), 0.01, ()
     if view["objects"][owner]["kind"] == "basket":
         return _into_basket(view, name, where, under)
-    return np.array([*site["pos"][:2], float(site["pos"][2]) + under]), 0.012, ()
+    low = float(np.abs(site["mat"][2]) @ site["size"]) if site["joints"] or "contain" in where else 0.0
+    return np.array([*site["pos"][:2], float(site["pos"][2]) - low + under]), 0.012, ()
 
 
 def _into_basket(view: View, name: str, where: str, under: float) -> tuple[FloatArray, float, tuple[str, ...]]:
