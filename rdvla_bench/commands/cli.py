@@ -7,7 +7,21 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 
-from rdvla_bench.errors import UsageError
+from rdvla_bench.errors import MissingExtra, UsageError
+
+EXTRAS = {
+    "ray": "ray",
+    "pandas": "board",
+    "pyarrow": "board",
+    "torch": "model",
+    "transformers": "model",
+    "mujoco": "libero",
+    "robosuite": "libero",
+    "libero": "libero",
+    "PIL": "video",
+    "imageio_ffmpeg": "video",
+}
+"""Module -> the pip extra that installs it."""
 
 Main = Callable[..., int]
 
@@ -21,6 +35,12 @@ def command(main: Main) -> Main:
             return main(argv)
         except UsageError as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
+            return 2
+        except ModuleNotFoundError as error:
+            extra = EXTRAS.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            print(f"MissingExtra: {MissingExtra('this command', extra, error)}", file=sys.stderr)
             return 2
         except BrokenPipeError:  # the reader has seen enough: rdvla-bench list | head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
