@@ -19,7 +19,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 from rdvla_bench.envs.libero import gl
-from rdvla_bench.errors import UnknownName, UnknownTask, UsageError
+from rdvla_bench.errors import EnvFault, UnknownName, UnknownTask, UsageError
 from rdvla_bench.protocol import protocol
 from rdvla_bench.types import Observation
 
@@ -270,6 +270,20 @@ def test_success_terminates_in_mid_chunk(soup: LiberoEnv) -> None:
     assert info["steps"] < 8
     with pytest.raises(ResetNeeded):
         soup.step(ACTIONS[0])
+
+
+def test_physics_that_diverges_is_a_fault_of_the_environment(
+    soup: LiberoEnv, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # MuJoCo logs into the working folder
+    soup.reset(seed=0)
+    soup.scene.data.qvel[0] = np.nan
+    with pytest.raises(EnvFault, match="libero_object task 0 diverged by step 1"):
+        soup.step(ACTIONS[0])
+    with pytest.raises(ResetNeeded):
+        soup.step(ACTIONS[0])
+    soup.reset(seed=0)
+    soup.step(ACTIONS[0])
 
 
 def test_observations_do_not_alias(goal: LiberoEnv) -> None:

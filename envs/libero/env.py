@@ -18,7 +18,7 @@ from rdvla_bench.envs.libero.privileged import PrivilegedView
 from rdvla_bench.envs.libero.scene import Scene, full_state, stream
 from rdvla_bench.envs.libero.stepper import Stepper
 from rdvla_bench.envs.libero.suites import SUITES
-from rdvla_bench.errors import UnknownName, UnknownTask, UsageError
+from rdvla_bench.errors import EnvFault, UnknownName, UnknownTask, UsageError
 from rdvla_bench.protocol import ProtocolCard
 from rdvla_bench.protocol import protocol as protocol_card
 from rdvla_bench.suite import Suite
@@ -122,6 +122,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         Raises:
             InvalidAction: another shape, no action at all, or a value that is not finite.
             ResetNeeded: the episode is over or has not begun.
+            EnvFault: the physics diverged.
         """
         if self._over:
             raise ResetNeeded("the episode is over or has not begun: call reset() first")
@@ -138,6 +139,9 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             if success or truncated:
                 break
         self._over = success or truncated
+        if self.scene.has_diverged:
+            self._over = True
+            raise EnvFault(f"the physics of {self.suite.name} task {self.task} diverged by step {self._steps}")
         return self._observe(), float(success), success, truncated, self._info(success=success)
 
     def get_state(self) -> NDArray[np.float64]:

@@ -33,6 +33,7 @@ Float = NDArray[np.float64]
 
 _CONTROL_HZ = 20  # libero 0.1.1 ControlEnv: control_freq
 _PLACED = ("body_pos", "body_quat", "site_rgba")  # the model arrays that LIBERO changes in place
+_DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 
 
 @contextmanager
@@ -128,6 +129,11 @@ class Scene:
                 except RandomizationError:  # LIBERO's wrapper tries again too, on the stream as it is
                     continue
                 return np.random.get_state()  # noqa: NPY002
+
+    @property
+    def has_diverged(self) -> bool:
+        """Return whether MuJoCo met NaN or a huge number since the reset, upon which it starts from its own zero."""
+        return any(self.data.warning[kind].number for kind in _DIVERGED)
 
     def digest(self) -> str:
         """Return SHA-256 over poses, positions and velocities as they are now."""
