@@ -44,12 +44,12 @@ class Boxes:
 
     def reach(self, normals: Float) -> Float:
         """Return (G, P): how far each box reaches beyond each plane through the camera with unit normal (P, 3)."""
-        return self.centre @ normals.T + np.abs(normals @ self.half_edges).sum(axis=2) + _MARGIN_M
+        extent: Float = np.abs(normals @ self.half_edges).sum(axis=2)
+        return self.centre @ normals.T + extent + _MARGIN_M
 
     def touch(self, view: View) -> Mask:
         """Return which boxes may be seen through ``view``: those not wholly beyond one of its sides."""
-        touch: Mask = (self.reach(view.cone) >= 0).all(axis=1)
-        return touch
+        return np.asarray((self.reach(view.cone) >= 0).all(axis=1))
 
     def mirrored(self, face: Face) -> Boxes:
         """Return the boxes as they appear in the mirror ``face``."""
@@ -58,8 +58,7 @@ class Boxes:
 
     def in_front(self, face: Face) -> Mask:
         """Return which boxes have a part on the side that ``face`` shows itself to."""
-        in_front: Mask = self.reach(face.normal[None])[:, 0] >= face.centre @ face.normal
-        return in_front
+        return np.asarray(self.reach(face.normal[None])[:, 0] >= face.centre @ face.normal)
 
     def top(self, box: int) -> Face:
         """Return the z+ side of one box."""
@@ -88,10 +87,10 @@ class View:
     @property
     def cone(self) -> Float:
         """(5, 3): inward unit normals, in the camera's frame, of the half spaces whose intersection is seen."""
-        normals = np.array(
-            [[1, 0, self.left], [-1, 0, -self.right], [0, 1, self.bottom], [0, -1, -self.top], [0, 0, -1.0]]
-        )
-        return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+        rows = [[1, 0, self.left], [-1, 0, -self.right], [0, 1, self.bottom], [0, -1, -self.top], [0, 0, -1]]
+        normals = np.array(rows, np.float64)
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        return normals
 
     def narrowed_to(self, face: Face) -> View | None:
         """Return the part in which ``face`` lies; None where that is empty or the face shows its back."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rdvla_bench.envs.libero.simulator import mujoco, robosuite
 
 Float = NDArray[np.float64]
+Action = NDArray[np.floating[Any]]
 
 _Controller = robosuite.controllers.osc.OperationalSpaceController
 _Gripper = robosuite.models.grippers.panda_gripper.PandaGripper
@@ -35,13 +36,7 @@ class Arm:
 
     """
 
-    def __init__(
-        self,
-        model: mujoco.MjModel,
-        data: mujoco.MjData,
-        controller: Any,
-        limits: tuple[Float, Float],
-    ):
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, controller: Any, limits: tuple[Float, Float]):
         """Bind to the arrays of ``data``; ``limits`` are the arm's (lowest, highest) torques, (7,) each."""
         _check_supported(controller)
         self._model, self._data, self._controller = model, data, controller
@@ -80,12 +75,13 @@ class Arm:
         """
         return not self._controller.new_update
 
-    def stale_torques(self, action: Float) -> Float:
+    def stale_torques(self, action: Action) -> Float:
         """Return what robosuite's own controller computes for ``action`` while `is_stale`."""
         self._controller.set_goal(action)
-        return np.clip(self._controller.run_controller(), self._low, self._high)
+        torques: Float = np.clip(self._controller.run_controller(), self._low, self._high)
+        return torques
 
-    def set_goal(self, action: Float) -> None:
+    def set_goal(self, action: Action) -> None:
         """Move the goal by one scaled action (6,), as robosuite does at the start of a control step."""
         controller = self._controller
         controller.ee_pos = self.ee_pos.copy()
@@ -97,12 +93,7 @@ class Arm:
     def torques(self) -> Float:
         """Return the clipped torques (7,) for the simulator's present position and velocity."""
         controller = self._controller
-        jac, error, velocity, wrench = (
-            self._jac,
-            self._error,
-            self._velocity,
-            self._wrench,
-        )
+        jac, error, velocity, wrench = self._jac, self._error, self._velocity, self._wrench
         j_pos, j_ori, j_full = self._j_pos, self._j_ori, self._j_full
         mujoco.mj_jacSite(self._model, self._data, jac[0], jac[1], self._site)
         np.dot(jac[0], self._qvel, out=velocity[:3])
@@ -122,13 +113,8 @@ class Arm:
         np.dot(lambda_ori, force[3:], out=wrench[3:])
         torques = np.dot(j_full.T, wrench)
         torques += self._bias_arm
-        torques += _nullspace_torques(
-            self._mass,
-            nullspace,
-            controller.initial_joint,
-            self._qpos_arm,
-            self._qvel_arm,
-        )
+        posture = controller.initial_joint, self._qpos_arm, self._qvel_arm
+        torques += _nullspace_torques(self._mass, nullspace, *posture)
         np.maximum(torques, self._low, out=torques)
         return np.minimum(torques, self._high, out=torques)
 
@@ -152,7 +138,7 @@ class Fingers:
         self._bias, self._weight = 0.5 * (high + low), 0.5 * (high - low)
         self._delta = np.zeros(2)
 
-    def set_goal(self, action: NDArray[np.floating[Any]]) -> None:
+    def set_goal(self, action: Action) -> None:
         """Set the ramp's direction: action (1,) below 0 opens, above 0 closes."""
         self._delta = np.array([-1.0, 1.0]) * self._gripper.speed * np.sign(action)
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdvla_bench.envs.libero.culling import Painter
-from rdvla_bench.envs.libero.osc import Arm, Fingers, contiguous
+from rdvla_bench.envs.libero.osc import Action, Arm, Fingers, contiguous
 from rdvla_bench.envs.libero.simulator import mujoco
 
 Float = NDArray[np.float64]
@@ -101,7 +101,7 @@ class Stepper:
         self._eef_body = env.sim.model.body_name2id(robot.robot_model.eef_name)
         self.sample = self._take_sample(self._data.qpos.copy())
 
-    def step(self, action: NDArray[np.floating[Any]]) -> bool:
+    def step(self, action: Action) -> bool:
         """Run one control step on ``action`` (7,) and return whether the task's goal is met after it."""
         model, data, arm, fingers, clock = self._model, self._data, self._arm, self._fingers, self._clock
         fingers.set_goal(action[6:])

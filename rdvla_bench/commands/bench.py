@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from rdvla_bench import registry
 from rdvla_bench.commands.bench_loops import Loop, Task, Trial, Worker
+from rdvla_bench.commands.bench_scaling import episodes_per_s
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import UnknownTask, UsageError
 
@@ -30,8 +31,8 @@ class Options:
 
     benchmark: Annotated[Literal["libero"], tyro.conf.Positional] = "libero"
     """What to measure."""
-    suite: tuple[str, ...] = ("libero_object", "libero_spatial")
-    """LIBERO suites."""
+    suite: str = "libero_object,libero_spatial"
+    """LIBERO suites, separated by commas."""
     task: int = 0
     """The task of each suite."""
     episodes: int = 3
@@ -44,6 +45,8 @@ class Options:
     """How often to run all episodes; the median is reported."""
     seed: int = 0
     """Seed of fixtures and actions."""
+    scaling: bool = False
+    """Measure instead how many episodes a second one worker and two workers finish, through the run command."""
     out: Path | None = None
     """Also write the table to this file: .md or .json."""
 
@@ -78,15 +81,28 @@ def main(argv: list[str] | None = None) -> int:
     """Measure and print; return 0, or 1 if the two loops computed anything else than the same."""
     options = tyro.cli(Options, args=argv, prog="rdvla-bench bench", config=(tyro.conf.FlagCreatePairsOff,))
     _check(options)
-    rows = [_measure(options, suite, with_cameras=cameras) for suite in options.suite for cameras in (True, False)]
+    if options.scaling:
+        for suite in _suites(options):
+            one, two = (_rate(options, suite, workers) for workers in (1, 2))
+            print(f"{suite}: {one:.3f} episodes/s with one worker, {two:.3f} with two: {two / one:.2f} times as many")
+        return 0
+    rows = [_measure(options, suite, with_cameras=cameras) for suite in _suites(options) for cameras in (True, False)]
     Console().print(_table(rows))
     if options.out:
         options.out.write_text(_markdown(rows) if options.out.suffix == ".md" else _json(rows, options))
     return 0 if all(row.frames_equal and row.states_equal for row in rows) else 1
 
 
+def _suites(options: Options) -> list[str]:
+    return [name.strip() for name in options.suite.split(",")]
+
+
+def _rate(options: Options, suite: str, workers: int) -> float:
+    return episodes_per_s(suite, options.task, workers=workers, episodes=options.episodes, seed=options.seed)
+
+
 def _check(options: Options) -> None:
-    for name in options.suite:
+    for name in _suites(options):
         suite = registry.load_suite(name)
         if suite.extra != "libero":
             raise UsageError(f"{name} is no LIBERO suite")
@@ -96,6 +112,8 @@ def _check(options: Options) -> None:
             raise UsageError(f"--episodes {options.episodes} is outside 1..{suite.n_starts} of {name}")
     if min(options.steps, options.chunk, options.repeats) < 1:
         raise UsageError("--steps, --chunk and --repeats are at least 1")
+    if options.scaling and options.episodes < 3:
+        raise UsageError("--scaling needs --episodes 3 or more: the first of each worker are not counted")
     if options.out and options.out.suffix not in (".md", ".json"):
         raise UsageError(f"--out {options.out} ends neither in .md nor in .json")
 
