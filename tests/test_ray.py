@@ -21,7 +21,7 @@ ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.ray
 
 FAKE = ["--policy", "fake", "--suite", "fake_suite"]
-TABLE = ("results.csv", "episodes.parquet", "board.csv", "board.md")
+TABLE = ("results.csv", "episodes.parquet", "board.csv")
 
 
 @pytest.fixture(scope="module")
