@@ -48,9 +48,9 @@ def pull_open(view: View, name: str, attempt: int) -> Program:
     end = bar + out * way
     return (
         *_come(view, before, mat, OPEN),
-        Move(bar + 0.006 * mat[:, 2], mat, OPEN, tol=0.007, limit=35, speed=0.5, name="reach"),
-        Move(bar + 0.006 * mat[:, 2], mat, CLOSED, dwell=8, limit=8, name="grip"),
-        Move(end, mat, CLOSED, limit=60, speed=0.6, until=(name, -1.0, DRAWER_OPEN), keep=joint["owner"], name="pull"),
+        Move(bar, mat, OPEN, tol=0.01, limit=30, speed=0.6, name="reach"),
+        Move(bar, mat, CLOSED, dwell=8, limit=8, name="grip"),
+        Move(end, mat, CLOSED, limit=60, until=(name, -1.0, DRAWER_OPEN), keep=joint["owner"], name="pull"),
         Move(end - out * _BEYOND, mat, OPEN, dwell=6, limit=6, name="let go"),
         Move(end + out * 0.04 - 0.10 * mat[:, 2], mat, OPEN, tol=0.03, limit=25, name="back out"),
     )

@@ -19,11 +19,13 @@ from rdvla_bench.policies.expert.geometry import (
     nearest_grip,
     sample_object,
     sample_others,
+    turn,
 )
 from rdvla_bench.policies.expert.reach import lean_at
 
 _SPACING = 0.004  # m between sample points of the object; finer than half a pad
 _CLEARANCES = (0.004, -0.001, -0.006)  # m between hand and surroundings: the first that leaves a grasp
+_ROLLS = ((0.0,), (0.45, -0.45), (0.75, -0.75))  # rad about the opening axis, tried in this order
 _MAX_WIDTH = 0.068  # m; the hand opens 0.076
 _ANGLES = np.deg2rad(np.arange(0, 180, 10))
 
@@ -54,27 +56,36 @@ def _slice(cloud: FloatArray, depth: float, across: float) -> list[tuple[float, 
 
 
 def grasps(view: View, name: str) -> list[Grasp]:
-    """Return the feasible top grasps of one object, cheapest first; in tight places the hand may brush its walls."""
-    return next((found for c in _CLEARANCES if (found := candidates(view, name, clearance=c))), [])
+    """Return the feasible grasps of one object, cheapest first: from above, else rolled, else brushing the walls."""
+    for clearance in _CLEARANCES:
+        for rolls in _ROLLS:
+            found = [g for roll in rolls for g in candidates(view, name, clearance=clearance, roll=roll)]
+            if found:
+                return sorted(found, key=lambda g: g.cost)
+    return []
 
 
-def candidates(view: View, name: str, *, deepest: float = 0.004, clearance: float = 0.004) -> list[Grasp]:
-    """Return the top grasps of one object that keep ``clearance`` from all else, cheapest first.
+def candidates(
+    view: View, name: str, *, deepest: float = 0.004, clearance: float = 0.004, roll: float = 0.0
+) -> list[Grasp]:
+    """Return the grasps of one object that keep ``clearance`` from all else, cheapest first.
 
     Args:
         view: the privileged state.
         name: the object to grasp.
         deepest: how far above the object's lowest point the finger tips must stay, in m.
         clearance: between the hand and what it does not grasp, in m; below 0 it may touch.
+        roll: how far the hand turns about its opening axis from pointing down, in rad.
     """
     cloud = sample_object(view, name, _SPACING)
     others = sample_others(view, [name], 0.01)
     others = others[np.linalg.norm(others[:, :2] - cloud[:, :2].mean(0), axis=1) < 0.35]
     center = (cloud.min(0) + cloud.max(0)) / 2
     lean = lean_at(view["shoulder"], center, grip_down(0.0))
+    rolled = turn(np.array([1.0, 0.0, 0.0]), roll)
     found: list[Grasp] = []
     for angle in _ANGLES:
-        mat = lean @ nearest_grip(grip_down(float(angle)), view["eef_mat"])
+        mat = lean @ nearest_grip(grip_down(float(angle)), view["eef_mat"]) @ rolled
         local = (cloud - center) @ mat
         clutter = (others - center) @ mat
         lowest, top = float(local[:, 2].max()), float(local[:, 2].min())
@@ -110,10 +121,10 @@ def _check(
     if np.any(hand.inside(x, y, z, max(clearance, 0.0))):
         return []
     x, y, z = (clutter - middle).T
-    if np.any(hand.inside(x, y, z, clearance)):
+    if np.any(hand.inside(x, y, z, clearance, swept=True)):
         return []
     tight = int(np.sum(hand.inside(x, y, z, 0.02)))  # how much clutter is within 2 cm
-    turn = float(np.arccos(np.clip(mat[:, 0] @ view["eef_mat"][:, 0], -1, 1)))
+    swing = float(np.arccos(np.clip(mat[:, 0] @ view["eef_mat"][:, 0], -1, 1)))
     cost = float(np.hypot(middle[0], middle[1])) + 0.2 * max(0.0, width - 0.06)
-    cost += 0.3 * abs(across) + 0.01 * turn + 0.02 * min(tight, 20) / 20
+    cost += 0.3 * abs(across) + 0.01 * swing + 0.02 * min(tight, 20) / 20
     return [Grasp(center + mat @ middle, mat, cost, width)]

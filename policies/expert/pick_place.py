@@ -56,21 +56,28 @@ def _spread(options: list[Grasp], attempt: int) -> int:
 
 def approach(view: View, pos: FloatArray, mat: FloatArray) -> Program:
     """Return the moves of the open hand over the scene and down to a grip pose."""
-    height = max(travel_height(view, pos), pos[2] + 0.06)
+    back = _back(mat)
+    aim = pos - back * mat[:, 2]
+    height = max(travel_height(view, aim), aim[2] + 0.02)
     here = view["eef_pos"]
     moves = []
-    if here[2] < height - 0.02 and np.linalg.norm(here[:2] - pos[:2]) > 0.02:
+    if here[2] < height - 0.02 and np.linalg.norm(here[:2] - aim[:2]) > 0.02:
         moves.append(Move(np.array([*here[:2], height]), view["eef_mat"], OPEN, tol=0.03, name="rise"))
-    above = np.array([pos[0], pos[1], max(height, pos[2] + 0.06)])
+    above = np.array([aim[0], aim[1], height])
     moves.append(Move(above, mat, OPEN, tol=0.015, tol_turn=0.15, limit=80, name="over"))
-    moves.append(Move(pos - 0.04 * mat[:, 2], mat, OPEN, tol=0.008, tol_turn=0.06, limit=60, name="aim"))
+    moves.append(Move(aim, mat, OPEN, tol=0.008, tol_turn=0.06, limit=60, name="aim"))
     moves.append(Move(pos, mat, OPEN, tol=0.005, tol_turn=0.08, limit=35, speed=0.5, name="descend"))
     return tuple(moves)
 
 
+def _back(mat: FloatArray) -> float:
+    """Return how far before its grasp the hand lines up, in m: further out where it comes in from the side."""
+    return 0.04 if mat[2, 2] < -0.92 else 0.10
+
+
 def close_and_lift(view: View, name: str, grasp: Grasp) -> Program:
     """Return the moves that close the hand and take the object up."""
-    up = grasp.pos + np.array([0.0, 0.0, 0.08])
+    up = grasp.pos - 2 * _back(grasp.mat) * grasp.mat[:, 2]
     return (
         Move(grasp.pos, grasp.mat, CLOSED, dwell=9, limit=9, name="close"),
         Move(up, grasp.mat, CLOSED, tol=0.02, limit=30, keep=name, speed=0.6, name="lift"),

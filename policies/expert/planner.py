@@ -92,7 +92,8 @@ def destination(view: View, name: str, where: str) -> tuple[FloatArray, float, t
     if view["objects"][owner]["kind"] == "basket":
         return _into_basket(view, name, where, under)
     low = float(np.abs(site["mat"][2]) @ site["size"]) if site["joints"] or "contain" in where else 0.0
-    return np.array([*site["pos"][:2], float(site["pos"][2]) - low + under]), 0.012, ()
+    drop = 0.02 if site["joints"] else 0.012
+    return np.array([*site["pos"][:2], float(site["pos"][2]) - low + under]), drop, ()
 
 
 def _into_basket(view: View, name: str, where: str, under: float) -> tuple[FloatArray, float, tuple[str, ...]]:

@@ -1,40 +1,54 @@
-"""A flat dish pushed over the table from inside, with closed fingers against its rim."""
+"""A flat dish pushed over the table from behind, with the tips of the open hand."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range, nearest_grip, grip_down, sample_others
+from rdvla_bench.policies.expert.geometry import (
+    FloatArray,
+    View,
+    grip_down,
+    height_range,
+    nearest_grip,
+    sample_object,
+    sample_others,
+)
 from rdvla_bench.policies.expert.hand import TIP
-from rdvla_bench.policies.expert.move import CLOSED, Move
+from rdvla_bench.policies.expert.move import OPEN, Move
 from rdvla_bench.policies.expert.pick_place import Program, travel_height
 
-_RIM = 0.045  # m from a plate's middle to where the finger tips meet its rising inside
+_OVER_TABLE = 0.005  # m between finger tips and table
+_HALF_SPAN = 0.046  # m from the grip point to the middle of either finger when open
+_THICK = 0.011  # m: half a finger, along the push
+_ROOM = 0.008  # m between fingers and dish before the push
 
 
 def slide(view: View, name: str, target: FloatArray) -> Program:
     """Return the moves that push dish ``name`` until its middle is at ``target`` (2,), around what is in the way."""
-    thing = view["objects"][name]
-    floor = height_range(view, name)[0] + 0.006
-    mat = nearest_grip(grip_down(np.pi / 2), view["eef_mat"])
-    at = thing["pos"][:2]
+    cloud = sample_object(view, name, 0.01)
+    at = view["objects"][name]["pos"][:2]
+    radius = float(np.max(np.linalg.norm(cloud[:, :2] - at, axis=1)))
+    behind = float(np.sqrt(max(radius**2 - _HALF_SPAN**2, 0.0))) + _THICK
+    low = height_range(view, name)[0] + TIP + _OVER_TABLE
     moves: list[Move] = []
     for corner in _way(view, name, at, target):
         leg = corner - at
         length = float(np.linalg.norm(leg))
-        if length < 0.01:
+        if length < 0.015:
             continue
         along = leg / length
-        low = floor + TIP
-        start = np.array([*(at + along * 0.015), low])
-        if not moves:
-            height = travel_height(view, start)
-            moves.append(Move(np.array([*start[:2], height]), mat, CLOSED, tol=0.02, limit=80, name="over"))
-        moves.append(Move(start, mat, CLOSED, tol=0.008, limit=40, speed=0.6, name="set down"))
-        moves.append(Move(np.array([*(corner + along * _RIM), low]), mat, CLOSED, tol=0.008, limit=90, speed=0.45, name="push"))
+        mat = nearest_grip(grip_down(float(np.arctan2(along[0], -along[1]))), view["eef_mat"])
+        start = np.array([*(at - along * (behind + _ROOM)), low])
+        height = travel_height(view, start) if not moves else low + 0.09
+        if moves:
+            moves.append(Move(moves[-1].pos + np.array([0.0, 0.0, 0.09]), moves[-1].mat, OPEN, tol=0.02, name="up"))
+        above = np.array([*start[:2], height])
+        moves.append(Move(above, mat, OPEN, tol=0.015, tol_turn=0.15, limit=80, name="over"))
+        moves.append(Move(start, mat, OPEN, tol=0.006, limit=50, name="set down"))
+        end = np.array([*(corner - along * behind), low])
+        moves.append(Move(end, mat, OPEN, tol=0.008, limit=90, speed=0.6, name="push"))
         at = corner
-    end = moves[-1].pos + np.array([0.0, 0.0, 0.1])
-    return (*moves, Move(end, mat, CLOSED, tol=0.03, limit=20, name="leave"))
+    return tuple(moves)
 
 
 def _way(view: View, name: str, start: FloatArray, target: FloatArray) -> list[FloatArray]:
