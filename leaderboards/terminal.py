@@ -39,9 +39,8 @@ def print_board(board: Board, console: Console | None = None) -> None:
     console.print(Text(title(board), style="bold"))
     for banner in banners(board):
         console.print(Text(banner, style="bold yellow"))
-    suites, tasks = result_tables(board)
     suite_costs, _ = cost_tables(board)
-    for table in (suites, tasks, suite_costs):
+    for table in (*result_tables(board), suite_costs):
         _print(table, console)
     for label, text in provenance(board):
         console.print(Text.assemble((f"{label}: ", "dim"), text))

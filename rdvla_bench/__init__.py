@@ -1,5 +1,7 @@
 """rdvla_bench measures vision-language-action policies whose compute varies: success, and what it cost to think."""
 
+from importlib import import_module
+
 from rdvla_bench.policy import HorizonRule, Policy, PolicyCard, WholeChunk
 from rdvla_bench.protocol import ProtocolCard, protocol
 from rdvla_bench.suite import Suite, Task
@@ -23,3 +25,7 @@ __all__ = [
     "WholeChunk",
     "protocol",
 ]
+
+# Gymnasium 1.x loads no plug-ins: whoever imports this package finds its environments registered. Names only, no
+# simulator; by name, since the core imports nothing that builds on it.
+import_module("rdvla_bench.envs")

@@ -28,6 +28,13 @@ def test_importing_the_packages_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_importing_the_package_registers_its_environments() -> None:
+    code = "import gymnasium, rdvla_bench; print(sorted(i for i in gymnasium.registry if i.startswith('rdvla_bench/')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = ("Libero10", "Libero90", "LiberoGoal", "LiberoObject", "LiberoSpatial")
+    assert done.stdout.strip() == str([f"rdvla_bench/{name}-v0" for name in names])
+
+
 @pytest.mark.parametrize("command", ["run", "board", "list", "replay", "bench"])
 def test_help_answers_at_once(command: str) -> None:
     begun = time.perf_counter()
