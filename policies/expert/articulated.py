@@ -42,7 +42,7 @@ def pull_open(view: View, name: str, attempt: int) -> Program:
     """Return the moves that take a drawer by its handle, pull it open and let go."""
     joint = view["joints"][name]
     out, bar = opening_direction(joint), handle(view, joint)
-    mat = _facing(view, out, (60.0, 50.0, 70.0)[attempt % 3])
+    mat = _facing(view, out, (70.0, 60.0, 50.0)[attempt % 3])
     before = bar - 0.07 * mat[:, 2]
     way = float(joint["value"]) - DRAWER_OPEN + _BEYOND
     end = bar + out * way
@@ -60,7 +60,7 @@ def push_closed(view: View, name: str, attempt: int) -> Program:
     """Return the moves that push a drawer home with closed fingers."""
     joint = view["joints"][name]
     out, bar = opening_direction(joint), handle(view, joint)
-    mat = _facing(view, out, (60.0, 45.0, 75.0)[attempt % 3])
+    mat = _facing(view, out, (38.0, 50.0, 25.0)[attempt % 3])
     before = bar + out * 0.06
     end = bar + out * (float(joint["value"]) - 0.01) - out * _BEYOND
     return (

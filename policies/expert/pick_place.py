@@ -64,9 +64,9 @@ def approach(view: View, pos: FloatArray, mat: FloatArray) -> Program:
     if here[2] < height - 0.02 and np.linalg.norm(here[:2] - aim[:2]) > 0.02:
         moves.append(Move(np.array([*here[:2], height]), view["eef_mat"], OPEN, tol=0.03, name="rise"))
     above = np.array([aim[0], aim[1], height])
-    moves.append(Move(above, mat, OPEN, tol=0.015, tol_turn=0.15, limit=80, name="over"))
+    moves.append(Move(above, mat, OPEN, tol=0.025, tol_turn=0.2, limit=80, name="over"))
     moves.append(Move(aim, mat, OPEN, tol=0.008, tol_turn=0.06, limit=60, name="aim"))
-    moves.append(Move(pos, mat, OPEN, tol=0.005, tol_turn=0.08, limit=35, speed=0.5, name="descend"))
+    moves.append(Move(pos, mat, OPEN, tol=0.005, tol_turn=0.08, limit=35, speed=0.6, name="descend"))
     return tuple(moves)
 
 
@@ -112,8 +112,8 @@ def place(
     here = view["eef_pos"]
     return (
         Move(np.array([here[0], here[1], height]), grip, CLOSED, tol=0.03, limit=50, keep=name, name="raise"),
-        Move(np.array([goal[0], goal[1], height]), turned, CLOSED, tol=0.012, limit=90, keep=name, name="carry"),
-        Move(goal, turned, CLOSED, tol=0.007, limit=45, keep=name, speed=0.5, name="lower"),
+        Move(np.array([goal[0], goal[1], height]), turned, CLOSED, tol=0.02, tol_turn=0.2, limit=90, keep=name, name="carry"),
+        Move(goal, turned, CLOSED, tol=0.008, limit=35, keep=name, speed=0.7, name="lower"),
         *release(goal, turned),
     )
 

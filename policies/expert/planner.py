@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from rdvla_bench.policies.expert.articulated import DRAWER_OPEN, pull_open, push_closed, twist
-from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range
+from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range, sample_object
 from rdvla_bench.policies.expert.move import OPEN, Move
 from rdvla_bench.policies.expert.pick_place import Program, free_spin, pick, place
 from rdvla_bench.policies.expert.reach import lean_at
@@ -92,8 +92,27 @@ def destination(view: View, name: str, where: str) -> tuple[FloatArray, float, t
     if view["objects"][owner]["kind"] == "basket":
         return _into_basket(view, name, where, under)
     low = float(np.abs(site["mat"][2]) @ site["size"]) if site["joints"] or "contain" in where else 0.0
-    drop = 0.02 if site["joints"] else 0.012
-    return np.array([*site["pos"][:2], float(site["pos"][2]) - low + under]), drop, ()
+    if site["joints"] or "contain" in where:
+        low = float(site["pos"][2]) - float(np.abs(site["mat"][2]) @ site["size"])
+        return np.array([*site["pos"][:2], low + under]), 0.02 if site["joints"] else 0.012, ()
+    spot = site["pos"][:2] + _share(view, name, where)
+    surface = sample_object(view, owner, 0.01)
+    beneath = surface[np.linalg.norm(surface[:, :2] - spot, axis=1) < 0.04]
+    rest = float(beneath[:, 2].max()) if len(beneath) else float(site["pos"][2])
+    return np.array([*spot, rest + under]), 0.008, ()
+
+
+def _share(view: View, name: str, where: str) -> FloatArray:
+    """Return the offset (2,) from a region's middle that leaves room for the other objects that belong there."""
+    others = [g[1] for g in view["goal"] if len(g) == 3 and g[2] == where and g[1] != name]
+    if not others:
+        return np.zeros(2)
+    site = view["sites"][where]
+    cloud = sample_object(view, name, 0.01)
+    narrow = int(np.argmin(np.ptp(cloud[:, :2], axis=0)))
+    step = np.eye(2)[narrow] * 0.62 * float(site["size"][narrow])
+    taken = [view["objects"][o]["pos"][:2] - site["pos"][:2] for o in others]
+    return max((step, -step), key=lambda s: min(float(np.linalg.norm(s - t)) for t in taken))
 
 
 def _into_basket(view: View, name: str, where: str, under: float) -> tuple[FloatArray, float, tuple[str, ...]]:

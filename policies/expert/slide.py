@@ -7,7 +7,7 @@ import numpy as np
 from rdvla_bench.policies.expert.geometry import (
     FloatArray,
     View,
-    grip_down,
+    grip_along,
     height_range,
     nearest_grip,
     sample_object,
@@ -20,6 +20,7 @@ from rdvla_bench.policies.expert.pick_place import Program, travel_height
 _OVER_TABLE = 0.005  # m between finger tips and table
 _HALF_SPAN = 0.046  # m from the grip point to the middle of either finger when open
 _THICK = 0.011  # m: half a finger, along the push
+_LEAN = np.deg2rad(22.0)  # keeps the hand clear of what stands behind it
 _ROOM = 0.008  # m between fingers and dish before the push
 
 
@@ -37,7 +38,7 @@ def slide(view: View, name: str, target: FloatArray) -> Program:
         if length < 0.015:
             continue
         along = leg / length
-        mat = nearest_grip(grip_down(float(np.arctan2(along[0], -along[1]))), view["eef_mat"])
+        mat = _pushing(view, along)
         start = np.array([*(at - along * (behind + _ROOM)), low])
         height = travel_height(view, start) if not moves else low + 0.09
         if moves:
@@ -49,6 +50,12 @@ def slide(view: View, name: str, target: FloatArray) -> Program:
         moves.append(Move(end, mat, OPEN, tol=0.008, limit=90, speed=0.6, name="push"))
         at = corner
     return tuple(moves)
+
+
+def _pushing(view: View, along: FloatArray) -> FloatArray:
+    """Return the grip frame whose fingers stand side by side behind the push, the hand leaning over the dish."""
+    approach = np.array([*(-along * np.sin(_LEAN)), -np.cos(_LEAN)])
+    return nearest_grip(grip_along(approach, np.array([-along[1], along[0], 0.0])), view["eef_mat"])
 
 
 def _way(view: View, name: str, start: FloatArray, target: FloatArray) -> list[FloatArray]:
