@@ -160,7 +160,8 @@ def _row(task: Task, plain: list[Trial], ours: list[Trial]) -> Row:
     )
 
 
-_HEADER = ("task", "cameras", "loop", "CPU-s an episode", "to start", "CPU-ms a step", "steps a CPU-s", "hashes")
+_HEADER = ("task", "cameras", "loop", "s/episode", "s/start", "ms/step", "steps/s", "hashes")
+_CAPTION = "process CPU time; start: reset, init state, settle steps and first observation"
 
 
 def _lines(row: Row) -> Iterator[tuple[str, ...]]:
@@ -170,13 +171,13 @@ def _lines(row: Row) -> Iterator[tuple[str, ...]]:
     ours = (row.ours_episode_s, row.ours_start_s, row.ours_step_ms)
     equal = "equal" if row.frames_equal and row.states_equal else "DIFFER"
     for loop, (episode_s, start_s, step_ms), verdict in (("plain", plain, ""), ("ours", ours, equal)):
-        factor = f" ({row.ratio:.1f}x less)" if loop == "ours" else ""
+        factor = f" ({row.ratio:.1f}x)" if loop == "ours" else ""
         cells = (f"{episode_s:.2f}{factor}", f"{start_s:.2f}", f"{step_ms:.1f}", f"{1e3 / step_ms:.1f}", verdict)
         yield (*where, loop, *cells)
 
 
 def _table(rows: Iterable[Row]) -> Table:
-    table = Table(*(Column(name, no_wrap=i in (0, 3)) for i, name in enumerate(_HEADER)))
+    table = Table(*(Column(name, no_wrap=True) for name in _HEADER), caption=_CAPTION, padding=(0, 0))
     for row in rows:
         for cells in _lines(row):
             table.add_row(*cells)

@@ -1,0 +1,42 @@
+"""Claims about ``rdvla-bench bench``: what it refuses, and what it proves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rdvla_bench.commands.bench import main
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--suite", "libero_objct"], "libero_object"),
+        (["--task", "10"], "10"),
+        (["--episodes", "0"], "--episodes 0 is outside 1..50"),
+        (["--steps", "0"], "at least 1"),
+        (["--out", "figures.txt"], ".md"),
+        (["--scaling", "--episodes", "2"], "--episodes 3 or more"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["libero", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_both_loops_compute_the_same_and_ours_costs_less(tmp_path: Path) -> None:
+    pytest.importorskip("libero")
+    out = tmp_path / "figures.json"
+    assert main(["libero", "--suite", "libero_object", "--episodes", "1", "--steps", "16", "--out", str(out)]) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["cameras"] for row in rows] == [True, False]
+    assert all(row["frames_equal"] and row["states_equal"] and row["n_steps"] == 16 for row in rows)
+    assert rows[0]["ratio"] > 3  # 8 on long episodes; CPU time is noisy, and CI is not quiet
