@@ -31,25 +31,29 @@ def handle(view: View, joint: Mapping[str, Any]) -> FloatArray:
     return centers[max(bars, key=lambda i: float(centers[i] @ opening_direction(joint)))]
 
 
-def _facing(view: View, out: FloatArray, degrees: float) -> FloatArray:
-    """Return the grip frame that points against ``out``, ``degrees`` up from straight down, opening up and down."""
+def facing(view: View, out: FloatArray, degrees: float, *, flat: bool = False) -> FloatArray:
+    """Return the grip frame that points against ``out``, ``degrees`` up from straight down.
+
+    It opens up and down, or sideways where ``flat``.
+    """
     tilt = np.deg2rad(degrees)
     approach = -out * np.sin(tilt) + _DOWN * np.cos(tilt)
-    return nearest_grip(grip_along(approach, out * np.cos(tilt) + _DOWN * np.sin(tilt)), view["eef_mat"])
+    opening = np.array([-out[1], out[0], 0.0]) if flat else out * np.cos(tilt) + _DOWN * np.sin(tilt)
+    return nearest_grip(grip_along(approach, opening), view["eef_mat"])
 
 
 def pull_open(view: View, name: str, attempt: int) -> Program:
     """Return the moves that take a drawer by its handle, pull it open and let go."""
     joint = view["joints"][name]
     out, bar = opening_direction(joint), handle(view, joint)
-    mat = _facing(view, out, (70.0, 60.0, 50.0)[attempt % 3])
+    mat = facing(view, out, (70.0, 60.0, 50.0)[attempt % 3])
     before = bar - 0.07 * mat[:, 2]
     way = float(joint["value"]) - DRAWER_OPEN + _BEYOND
     end = bar + out * way
     return (
-        *_come(view, before, mat, OPEN),
+        *come(view, before, mat, OPEN),
         Move(bar, mat, OPEN, tol=0.01, limit=30, speed=0.6, name="reach"),
-        Move(bar, mat, CLOSED, dwell=8, limit=8, name="grip"),
+        Move(bar, mat, CLOSED, dwell=12, limit=12, name="grip"),
         Move(end, mat, CLOSED, limit=60, until=(name, -1.0, DRAWER_OPEN), keep=joint["owner"], name="pull"),
         Move(end - out * _BEYOND, mat, OPEN, dwell=6, limit=6, name="let go"),
         Move(end + out * 0.04 - 0.10 * mat[:, 2], mat, OPEN, tol=0.03, limit=25, name="back out"),
@@ -60,12 +64,12 @@ def push_closed(view: View, name: str, attempt: int) -> Program:
     """Return the moves that push a drawer home with closed fingers."""
     joint = view["joints"][name]
     out, bar = opening_direction(joint), handle(view, joint)
-    mat = _facing(view, out, (38.0, 50.0, 25.0)[attempt % 3])
+    mat = facing(view, out, (35.0, 50.0, 20.0)[attempt % 3], flat=True)
     before = bar + out * 0.06
     end = bar + out * (float(joint["value"]) - 0.01) - out * _BEYOND
     return (
-        *_come(view, before, mat, CLOSED),
-        Move(end, mat, CLOSED, limit=70, speed=0.6, until=(name, 0.001, 1.0), name="push"),
+        *come(view, before, mat, CLOSED),
+        Move(end, mat, CLOSED, limit=70, speed=0.8, until=(name, 0.001, 1.0), name="push"),
         Move(before + np.array([0.0, 0.0, 0.1]), mat, CLOSED, tol=0.03, limit=25, name="back out"),
     )
 
@@ -83,7 +87,7 @@ def twist(view: View, name: str, attempt: int) -> Program:
     del attempt
     turned = [yaw(angle) @ mat for angle in (0.3, 0.6, 0.9, 1.2)]
     return (
-        *_come(view, pos + np.array([0.0, 0.0, 0.06]), start, OPEN),
+        *come(view, pos + np.array([0.0, 0.0, 0.06]), start, OPEN),
         Move(pos, start, OPEN, tol=0.006, limit=35, speed=0.5, name="reach"),
         Move(pos, start, CLOSED, dwell=8, limit=8, name="grip"),
         *(Move(pos, m, CLOSED, tol_turn=0.2, limit=15, until=(name, _STOVE_ON, 9.0), name="twist") for m in turned),
@@ -92,7 +96,7 @@ def twist(view: View, name: str, attempt: int) -> Program:
     )
 
 
-def _come(view: View, pos: FloatArray, mat: FloatArray, grip: float) -> Program:
+def come(view: View, pos: FloatArray, mat: FloatArray, grip: float) -> Program:
     """Return the moves over the scene to a pose, coming down from above it."""
     here = view["eef_pos"]
     height = max(travel_height(view, pos), float(pos[2]) + 0.03)

@@ -131,7 +131,7 @@ def free_spin(view: View, name: str, target: FloatArray, ignore: tuple[str, ...]
     others = sample_others(view, [name, *ignore], 0.01)
     others = others[np.linalg.norm(others[:, :2] - target[:2], axis=1) < 0.35]
     best, fewest = 0.0, 10**9
-    for degrees in (0, 20, -20, 40, -40, 60, -60, 90, -90):
+    for degrees in (0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90, -90, 105, -105, 120, -120):
         turned = yaw(np.deg2rad(degrees))
         pos = target + turned @ (view["eef_pos"] - view["objects"][name]["pos"])
         hits = collides(others, pos, turned @ view["eef_mat"], 0.005)

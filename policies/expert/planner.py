@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rdvla_bench.policies.expert.articulated import DRAWER_OPEN, pull_open, push_closed, twist
+from rdvla_bench.policies.expert.articulated import DRAWER_OPEN, opening_direction, pull_open, push_closed, twist
 from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range, sample_object
 from rdvla_bench.policies.expert.move import OPEN, Move
 from rdvla_bench.policies.expert.pick_place import Program, free_spin, pick, place
@@ -94,7 +94,10 @@ def destination(view: View, name: str, where: str) -> tuple[FloatArray, float, t
     low = float(np.abs(site["mat"][2]) @ site["size"]) if site["joints"] or "contain" in where else 0.0
     if site["joints"] or "contain" in where:
         low = float(site["pos"][2]) - float(np.abs(site["mat"][2]) @ site["size"])
-        return np.array([*site["pos"][:2], low + under]), 0.02 if site["joints"] else 0.012, ()
+        if not site["joints"]:
+            return np.array([*site["pos"][:2], low + under]), 0.012, ()
+        out = opening_direction(view["joints"][site["joints"][0]])  # away from the fixture's face, which the hand nears
+        return np.array([*(site["pos"][:2] + 0.018 * out[:2]), low + under]), 0.02, ()
     spot = site["pos"][:2] + _share(view, name, where)
     surface = sample_object(view, owner, 0.01)
     beneath = surface[np.linalg.norm(surface[:, :2] - spot, axis=1) < 0.04]

@@ -32,6 +32,7 @@ def slide(view: View, name: str, target: FloatArray) -> Program:
     behind = float(np.sqrt(max(radius**2 - _HALF_SPAN**2, 0.0))) + _THICK
     low = height_range(view, name)[0] + TIP + _OVER_TABLE
     moves: list[Move] = []
+    back = np.zeros(2)
     for corner in _way(view, name, at, target):
         leg = corner - at
         length = float(np.linalg.norm(leg))
@@ -42,13 +43,15 @@ def slide(view: View, name: str, target: FloatArray) -> Program:
         start = np.array([*(at - along * (behind + _ROOM)), low])
         height = travel_height(view, start) if not moves else low + 0.09
         if moves:
-            moves.append(Move(moves[-1].pos + np.array([0.0, 0.0, 0.09]), moves[-1].mat, OPEN, tol=0.02, name="up"))
+            clear = moves[-1].pos - np.array([*(back * 0.035), 0.0])
+            moves.append(Move(clear, moves[-1].mat, OPEN, tol=0.012, limit=20, name="back off"))
+            moves.append(Move(clear + np.array([0.0, 0.0, 0.09]), moves[-1].mat, OPEN, tol=0.02, name="up"))
         above = np.array([*start[:2], height])
         moves.append(Move(above, mat, OPEN, tol=0.015, tol_turn=0.15, limit=80, name="over"))
         moves.append(Move(start, mat, OPEN, tol=0.006, limit=50, name="set down"))
         end = np.array([*(corner - along * behind), low])
         moves.append(Move(end, mat, OPEN, tol=0.008, limit=90, speed=0.6, name="push"))
-        at = corner
+        at, back = corner, along
     return tuple(moves)
 
 
