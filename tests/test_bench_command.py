@@ -18,7 +18,7 @@ from rdvla_bench.commands.bench import main
         (["--episodes", "0"], "--episodes 0 is outside 1..50"),
         (["--steps", "0"], "at least 1"),
         (["--out", "figures.txt"], ".md"),
-        (["--scaling", "--episodes", "2"], "--episodes 3 or more"),
+        (["--scaling", "--episodes", "5"], "even number of --episodes"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_2(
@@ -40,3 +40,13 @@ def test_both_loops_compute_the_same_and_ours_costs_less(tmp_path: Path) -> None
     assert [row["cameras"] for row in rows] == [True, False]
     assert all(row["frames_equal"] and row["states_equal"] and row["n_steps"] == 16 for row in rows)
     assert rows[0]["ratio"] > 3  # 8 on long episodes; CPU time is noisy, and CI is not quiet
+
+
+@pytest.mark.libero
+@pytest.mark.slow
+def test_an_episode_is_upstreams_bit_for_bit_whatever_ran_before(tmp_path: Path) -> None:
+    """A task with a stove and a cabinet; ``bench identity`` does the same for all forty (docs/identity-libero.md)."""
+    pytest.importorskip("libero")
+    out = tmp_path / "table.md"
+    assert main(["identity", "--suite", "libero_goal", "--tasks", "7", "--out", str(out)]) == 0
+    assert "| libero_goal | 7 | turn_on_the_stove | yes | yes | yes |" in out.read_text()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from rdvla_bench import registry
+from rdvla_bench.commands.bench_identity import Identity, sweep
 from rdvla_bench.commands.bench_loops import Loop, Task, Trial, Worker
 from rdvla_bench.commands.bench_scaling import episodes_per_s
 from rdvla_bench.commands.cli import command
@@ -29,8 +31,6 @@ _LOOPS: tuple[Loop, Loop] = ("plain", "ours")
 class Options:
     """Run the same episodes through LIBERO's plain loop and through this harness, alternating, and compare."""
 
-    benchmark: Annotated[Literal["libero"], tyro.conf.Positional] = "libero"
-    """What to measure."""
     suite: str = "libero_object,libero_spatial"
     """LIBERO suites, separated by commas."""
     task: int = 0
@@ -79,7 +79,14 @@ class Row:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; return 0, or 1 if the two loops computed anything else than the same."""
-    options = tyro.cli(Options, args=argv, prog="rdvla-bench bench", config=(tyro.conf.FlagCreatePairsOff,))
+    options: Options | Identity = tyro.cli(
+        Annotated[Options, tyro.conf.subcommand("libero")] | Annotated[Identity, tyro.conf.subcommand("identity")],  # type: ignore[arg-type]
+        args=sys.argv[1:] or ["libero"] if argv is None else argv,
+        prog="python -m rdvla_bench.bench",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    if isinstance(options, Identity):
+        return sweep(options)
     _check(options)
     if options.scaling:
         for suite in _suites(options):
@@ -112,8 +119,8 @@ def _check(options: Options) -> None:
             raise UsageError(f"--episodes {options.episodes} is outside 1..{suite.n_starts} of {name}")
     if min(options.steps, options.chunk, options.repeats) < 1:
         raise UsageError("--steps, --chunk and --repeats are at least 1")
-    if options.scaling and options.episodes < 3:
-        raise UsageError("--scaling needs --episodes 3 or more: the first of each worker are not counted")
+    if options.scaling and (options.episodes < 4 or options.episodes % 2):
+        raise UsageError("--scaling needs an even number of --episodes, at least 4: the first two start the clock")
     if options.out and options.out.suffix not in (".md", ".json"):
         raise UsageError(f"--out {options.out} ends neither in .md nor in .json")
 
