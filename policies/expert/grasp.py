@@ -24,8 +24,16 @@ from rdvla_bench.policies.expert.geometry import (
 from rdvla_bench.policies.expert.reach import lean_at
 
 _SPACING = 0.004  # m between sample points of the object; finer than half a pad
-_CLEARANCES = (0.004, -0.001, -0.006)  # m between hand and surroundings: the first that leaves a grasp
-_ROLLS = ((0.0,), (0.45, -0.45), (0.75, -0.75))  # rad about the opening axis, tried in this order
+_UPRIGHT, _ROLLED, _LYING = (0.0,), (0.45, -0.45), (0.75, -0.75)  # rad about the opening axis
+_PREFERENCES = (  # which rolls, and the clearance in m to keep; the first that leaves a grasp is taken
+    (_UPRIGHT, 0.008),
+    (_UPRIGHT, 0.004),
+    (_ROLLED, 0.008),
+    (_LYING, 0.008),
+    (_ROLLED, 0.004),
+    (_UPRIGHT, -0.001),
+    (_UPRIGHT, -0.006),
+)
 _MAX_WIDTH = 0.068  # m; the hand opens 0.076
 _ANGLES = np.deg2rad(np.arange(0, 180, 10))
 
@@ -57,11 +65,10 @@ def _slice(cloud: FloatArray, depth: float, across: float) -> list[tuple[float, 
 
 def grasps(view: View, name: str) -> list[Grasp]:
     """Return the feasible grasps of one object, cheapest first: from above, else rolled, else brushing the walls."""
-    for clearance in _CLEARANCES:
-        for rolls in _ROLLS:
-            found = [g for roll in rolls for g in candidates(view, name, clearance=clearance, roll=roll)]
-            if found:
-                return sorted(found, key=lambda g: g.cost)
+    for rolls, clearance in _PREFERENCES:
+        found = [g for roll in rolls for g in candidates(view, name, clearance=clearance, roll=roll)]
+        if found:
+            return sorted(found, key=lambda g: g.cost)
     return []
 
 

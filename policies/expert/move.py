@@ -33,7 +33,7 @@ class Move:
     speed: float = 1.0  # greatest length of the translation, in action units
     keep: str = ""  # the object that must stay in the hand; losing it abandons the program
     must: bool = False  # abandon the program when ``limit`` passes without arrival
-    until: tuple[str, float, float] | None = None  # (joint, low, high): done once its value is in there
+    until: tuple[str, float, float] | None = None  # (joint, low, high): also done once its value is in there
     name: str = ""
 
 
@@ -54,7 +54,6 @@ def is_over(view: View, move: Move, ticks: int) -> bool:
         joint, low, high = move.until
         if low <= view["joints"][joint]["value"] <= high:
             return True
-        return ticks >= move.limit
     return ticks >= move.limit or (ticks >= move.dwell and has_arrived(view, move))
 
 

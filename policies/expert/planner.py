@@ -8,6 +8,7 @@ import numpy as np
 
 from rdvla_bench.policies.expert.articulated import DRAWER_OPEN, opening_direction, pull_open, push_closed, twist
 from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range, sample_object
+from rdvla_bench.policies.expert.microwave import pick_for_shelf, put_in, swing_shut
 from rdvla_bench.policies.expert.move import OPEN, Move
 from rdvla_bench.policies.expert.pick_place import Program, free_spin, pick, place
 from rdvla_bench.policies.expert.reach import lean_at
@@ -49,6 +50,8 @@ def _serve(view: View, goal: Goal, attempt: int) -> Program:
         return pull_open(view, view["sites"][name]["joints"][0], attempt)
     if verb == "close" and name in view["sites"]:
         return push_closed(view, view["sites"][name]["joints"][0], attempt)
+    if verb == "close":
+        return swing_shut(view, next(j for j, joint in view["joints"].items() if joint["owner"] == name))
     if verb == "turnon":
         return twist(view, next(j for j, joint in view["joints"].items() if joint["owner"] == name), attempt)
     if verb not in ("on", "in"):
@@ -60,6 +63,10 @@ def _serve(view: View, goal: Goal, attempt: int) -> Program:
             return pull_open(view, joint, attempt)
     if view["objects"][name]["kind"] == "plate":
         return slide(view, name, view["sites"][where]["pos"][:2])
+    if "heating" in where:
+        held = view["objects"][name]["held"]
+        owner = view["sites"][where]["owner"]
+        return put_in(view, name, where) if held else pick_for_shelf(view, name, owner, attempt)
     return carry(view, goal, attempt)
 
 
