@@ -44,6 +44,7 @@ class Trial:
     start_cpu_s: float  # seeding, reset, init state, settle steps and the first observation
     steps_cpu_s: float
     n_steps: int
+    start_state: str  # SHA-256 over the same values as ``state``, after the settle steps
     frames: str  # SHA-256 over pictures and proprioception at every query
     state: str  # SHA-256 over qpos, qvel, qacc_warmstart, ctrl at the end
 
@@ -133,6 +134,7 @@ def _plain(task: Task) -> Episode:
         for _ in range(10):
             obs, *_ = env.step([0, 0, 0, 0, 0, 0, -1])
         started = time.process_time()
+        start_state = _state_sha256(env.sim.data)
         frames = hashlib.sha256()
         _add(frames, observe(obs))
         n_steps = 0
@@ -144,7 +146,7 @@ def _plain(task: Task) -> Episode:
                 break
         ended = time.process_time()
         data = env.sim.data
-        return Trial(started - began, ended - started, n_steps, frames.hexdigest(), _state_sha256(data))
+        return Trial(started - began, ended - started, n_steps, start_state, frames.hexdigest(), _state_sha256(data))
 
     return run
 
@@ -158,6 +160,7 @@ def _ours(task: Task) -> Episode:
         began = time.process_time()
         obs, info = env.reset(seed=seed, options={"init_state": init_state})
         started = time.process_time()
+        start_state = _state_sha256(env.scene.data)
         frames = hashlib.sha256()
         names = ("agentview", "wrist") if task.with_cameras else ()
         _add(frames, [obs["proprio"], *(obs["images"][name] for name in names)])
@@ -168,7 +171,7 @@ def _ours(task: Task) -> Episode:
                 break
         ended = time.process_time()
         state = _state_sha256(env.scene.data)
-        return Trial(started - began, ended - started, info["steps"], frames.hexdigest(), state)
+        return Trial(started - began, ended - started, info["steps"], start_state, frames.hexdigest(), state)
 
     return run
 
