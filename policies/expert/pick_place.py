@@ -112,7 +112,7 @@ def place(
     here = view["eef_pos"]
     return (
         Move(np.array([here[0], here[1], height]), grip, CLOSED, tol=0.03, limit=50, keep=name, name="raise"),
-        Move(np.array([goal[0], goal[1], height]), turned, CLOSED, tol=0.02, tol_turn=0.2, limit=90, keep=name, name="carry"),
+        Move(np.array([*goal[:2], height]), turned, CLOSED, tol=0.02, tol_turn=0.2, limit=90, keep=name, name="carry"),
         Move(goal, turned, CLOSED, tol=0.008, limit=35, keep=name, speed=0.7, name="lower"),
         *release(goal, turned),
     )
