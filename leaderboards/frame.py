@@ -103,7 +103,8 @@ def results_csv(results: pd.DataFrame) -> bytes:
     for column in ("depths", "horizons"):
         flat[column] = [" ".join(map(str, values)) for values in flat[column]]
     flat["error"] = [last_line(text) for text in flat["error"]]
-    return flat.to_csv(index=False, lineterminator="\n").encode()
+    text: str = flat.to_csv(index=False, lineterminator="\n")
+    return text.encode()
 
 
 def last_line(traceback: str) -> str:
