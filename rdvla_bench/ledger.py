@@ -7,6 +7,7 @@ a garbled line anywhere else is somebody's edit or a broken disk, and is refused
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -148,23 +149,15 @@ class Ledger:
         self.records[record.episode.id] = record
 
     def _write_actions(self, record: Record, actions: NDArray[np.float32]) -> None:
-        path = actions_path(self.run_dir, record.episode.id)
-        temporary = path.with_name(f".{path.name}")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(
-                    file,
-                    actions=actions,
-                    horizons=np.asarray(record.result.horizons, np.int32),
-                    depths=np.asarray(record.result.depths, np.int32),
-                    seed=np.int64(record.episode.seed),
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise LedgerError(_refused(path, error)) from error
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            actions=actions,
+            horizons=np.asarray(record.result.horizons, np.int32),
+            depths=np.asarray(record.result.depths, np.int32),
+            seed=np.int64(record.episode.seed),
+        )
+        write_atomically(actions_path(self.run_dir, record.episode.id), buffer.getvalue())
 
     def close(self) -> None:
         """Release the lock."""

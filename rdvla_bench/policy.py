@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from rdvla_bench.card import Card
 from rdvla_bench.types import ActionChunk, Episode, Observation
 
 
@@ -39,7 +38,7 @@ class WholeChunk:
 
 
 @dataclass(frozen=True)
-class PolicyCard:
+class PolicyCard(Card):
     """Everything about a policy that its results depend on. Two cards with one hash give one result."""
 
     name: str
@@ -51,17 +50,6 @@ class PolicyCard:
     exit_rule: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)  # every --set key with its value
     weights_sha256: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain JSON data."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
-
-    @property
-    def hash(self) -> str:
-        """Return the first 12 hex digits of SHA-256 over the canonical JSON."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 class Policy(ABC):

@@ -113,7 +113,7 @@ def test_what_an_episode_did_before_its_error_is_kept() -> None:
 
 @pytest.mark.parametrize("fault", ["nan", "shape", "range", "raise", "stop"])
 def test_a_misbehaving_policy_ends_one_episode(fault: Any) -> None:
-    result, _ = run(FakePolicy(fault, EPISODE.start, "", 0.0))
+    result, _ = run(FakePolicy(fault, 100 * EPISODE.task + EPISODE.start, "", 0.0))
     assert (result.outcome, result.culprit) == (Outcome.ERROR, Culprit.POLICY)
     assert "Traceback" in result.error
 
