@@ -18,7 +18,6 @@ from rdvla_bench.commands.bench import main
         (["--episodes", "0"], "--episodes 0 is outside 1..50"),
         (["--steps", "0"], "at least 1"),
         (["--out", "figures.txt"], ".md"),
-        (["--scaling", "--episodes", "5"], "even number of --episodes"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_2(
@@ -28,6 +27,11 @@ def test_a_wrong_call_is_one_line_and_exit_2(
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_scaling_refuses_an_odd_number_of_episodes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["scaling", "--episodes", "5"]) == 2
+    assert "expected an even number" in capsys.readouterr().err
 
 
 @pytest.mark.libero

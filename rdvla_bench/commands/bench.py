@@ -20,7 +20,7 @@ from rich.table import Column, Table
 from rdvla_bench import registry
 from rdvla_bench.commands.bench_identity import Identity, sweep
 from rdvla_bench.commands.bench_loops import Loop, Task, Trial, Worker
-from rdvla_bench.commands.bench_scaling import episodes_per_s
+from rdvla_bench.commands.bench_scaling import Scaling, scale
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import UnknownTask, UsageError
 
@@ -45,8 +45,6 @@ class Options:
     """How often to run all episodes; the median is reported."""
     seed: int = 0
     """Seed of fixtures and actions."""
-    scaling: bool = False
-    """Measure instead how many episodes a second one worker and two workers finish, through the run command."""
     out: Path | None = None
     """Also write the table to this file: .md or .json."""
 
@@ -79,20 +77,19 @@ class Row:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; return 0, or 1 if the two loops computed anything else than the same."""
-    options: Options | Identity = tyro.cli(
-        Annotated[Options, tyro.conf.subcommand("libero")] | Annotated[Identity, tyro.conf.subcommand("identity")],  # type: ignore[arg-type]
+    options: Options | Identity | Scaling = tyro.cli(
+        Annotated[Options, tyro.conf.subcommand("libero")]  # type: ignore[arg-type]
+        | Annotated[Identity, tyro.conf.subcommand("identity")]
+        | Annotated[Scaling, tyro.conf.subcommand("scaling")],
         args=sys.argv[1:] or ["libero"] if argv is None else argv,
         prog="python -m rdvla_bench.bench",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
     if isinstance(options, Identity):
         return sweep(options)
+    if isinstance(options, Scaling):
+        return scale(options)
     _check(options)
-    if options.scaling:
-        for suite in _suites(options):
-            one, two = (_rate(options, suite, workers) for workers in (1, 2))
-            print(f"{suite}: {one:.3f} episodes/s with one worker, {two:.3f} with two: {two / one:.2f} times as many")
-        return 0
     rows = [_measure(options, suite, with_cameras=cameras) for suite in _suites(options) for cameras in (True, False)]
     Console().print(_table(rows))
     if options.out:
@@ -102,10 +99,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _suites(options: Options) -> list[str]:
     return [name.strip() for name in options.suite.split(",")]
-
-
-def _rate(options: Options, suite: str, workers: int) -> float:
-    return episodes_per_s(suite, options.task, workers=workers, episodes=options.episodes, seed=options.seed)
 
 
 def _check(options: Options) -> None:
@@ -119,8 +112,6 @@ def _check(options: Options) -> None:
             raise UsageError(f"--episodes {options.episodes} is outside 1..{suite.n_starts} of {name}")
     if min(options.steps, options.chunk, options.repeats) < 1:
         raise UsageError("--steps, --chunk and --repeats are at least 1")
-    if options.scaling and (options.episodes < 4 or options.episodes % 2):
-        raise UsageError("--scaling needs an even number of --episodes, at least 4: the first two start the clock")
     if options.out and options.out.suffix not in (".md", ".json"):
         raise UsageError(f"--out {options.out} ends neither in .md nor in .json")
 

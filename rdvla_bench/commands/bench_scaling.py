@@ -1,51 +1,107 @@
-"""How episodes a second grow with workers, measured through the ``run`` command itself, Ray included."""
+"""``bench scaling``: how episodes a second grow with workers, through the ``run`` command itself, Ray included."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 
 from rdvla_bench.errors import UsageError
 
-_POLL_S = 0.05
+_POLL_S = 0.02
 
 
-def episodes_per_s(suite: str, task: int, *, workers: int, episodes: int, seed: int) -> float:
-    """Return the rate at which a run of the random policy finishes episodes, by the wall clock.
+@dataclass(frozen=True)
+class Scaling:
+    """Play the same episodes with one worker and with two, in turns, and beside that without Ray, for the bound.
 
-    Start-up (imports, Ray, building environments) is left out: the clock starts when as many episodes are in the
-    ledger as there are workers, and stops at the last one.
+    The bound is what this machine grants two processes that know nothing of each other: two runs without Ray at the
+    same time against one. On shared or hyper-threaded cores it is below 2, and no harness can exceed it.
+    """
+
+    policy: str = "rdvla-adaptive"
+    """Name of the policy."""
+    suite: str = "libero_object"
+    """One LIBERO suite."""
+    task: int = 0
+    """Its task."""
+    episodes: int = 8
+    """Episodes a measurement: an even number, at least 4."""
+    repeats: int = 3
+    """Measurements of each kind; the median is reported."""
+
+
+def scale(options: Scaling) -> int:
+    """Measure and print.
 
     Raises:
-        UsageError: The run failed; the message ends with what it said.
+        UsageError: an odd or too small number of episodes, or a run that failed.
+    """
+    if options.episodes < 4 or options.episodes % 2:
+        raise UsageError(f"--episodes {options.episodes}: expected an even number, at least 4")
+    on_ray: list[float] = []
+    bounds: list[float] = []
+    for _ in range(options.repeats):
+        alone, *both = _rates(options, [0]) + _rates(options, [0, 0])
+        one, two = _rates(options, [1])[0], _rates(options, [2])[0]
+        on_ray.append(two / one)
+        bounds.append(sum(both) / alone)
+        print(
+            f"episodes/s: one worker {one:.3f}, two workers {two:.3f} ({two / one:.2f}x); "
+            f"without Ray one process {alone:.3f}, two processes {sum(both):.3f} ({sum(both) / alone:.2f}x)",
+            flush=True,
+        )
+    print(
+        f"{options.suite} {options.task}, {options.policy}: two workers finish {median(on_ray):.2f} times the episodes of "
+        f"one; two independent processes {median(bounds):.2f} times those of one"
+    )
+    return 0
+
+
+def _rates(options: Scaling, workers: list[int]) -> list[float]:
+    """Start one run for each number of workers, all at once; return each one's episodes a second.
+
+    Start-up (imports, Ray, building environments) is left out: a run's clock starts when as many episodes are in its
+    ledger as it has workers, and stops at the last one.
     """
     with TemporaryDirectory() as folder:
-        out = Path(folder, "run")
-        flags = {"policy": "random", "suite": suite, "tasks": task, "episodes": episodes, "seed": seed, "out": out}
-        command = [sys.executable, "-m", "rdvla_bench.run", "--workers", str(workers)]
-        command += [text for name, value in flags.items() for text in (f"--{name}", str(value))]
-        log = Path(folder, "log")
-        with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT) as run:
-            finished = _arrivals(out / "episodes.jsonl", episodes, run)
-        if len(finished) < episodes:
-            raise UsageError(f"{' '.join(command)} finished {len(finished)} of {episodes} episodes: {_tail(log)}")
-    return (episodes - workers) / (finished[-1] - finished[workers - 1])
+        runs = [_Run(options, n, Path(folder, str(i))) for i, n in enumerate(workers)]
+        while any(run.is_watched() for run in runs):
+            time.sleep(_POLL_S)
+        return [run.rate() for run in runs]
 
 
-def _arrivals(ledger: Path, episodes: int, run: subprocess.Popen[bytes]) -> list[float]:
-    """Return when each line of the ledger appeared, in seconds on a monotonic clock."""
-    arrivals: list[float] = []
-    is_over = False
-    while len(arrivals) < episodes and not is_over:
-        is_over = run.poll() is not None  # looked at first: what was written before the end is still read
-        n_lines = ledger.read_bytes().count(b"\n") if ledger.exists() else 0
-        arrivals += [time.perf_counter()] * (n_lines - len(arrivals))
-        time.sleep(_POLL_S)
-    return arrivals
+class _Run:
+    """A run command in a process of its own, and when the lines of its ledger appeared."""
 
+    def __init__(self, options: Scaling, workers: int, folder: Path) -> None:
+        folder.mkdir()
+        self._episodes, self._parallel = options.episodes, max(workers, 1)
+        self._ledger, self._log = folder / "run" / "episodes.jsonl", folder / "log"
+        flags = {"policy": options.policy, "suite": options.suite, "tasks": options.task, "episodes": options.episodes}
+        flags |= {"workers": workers, "out": folder / "run"}
+        self._command = [sys.executable, "-m", "rdvla_bench.run"]
+        self._command += [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
+        self._arrivals: list[float] = []
 
-def _tail(log: Path) -> str:
-    return " ".join(log.read_text(errors="replace").split()[-40:])
+    def is_watched(self) -> bool:
+        """Note new lines; return whether the run goes on."""
+        is_over = self._process.poll() is not None  # looked at first: what was written before the end is still read
+        n_lines = self._ledger.read_bytes().count(b"\n") if self._ledger.exists() else 0
+        self._arrivals += [time.perf_counter()] * (n_lines - len(self._arrivals))
+        return not is_over
+
+    def rate(self) -> float:
+        """Return episodes a second."""
+        if len(self._arrivals) < self._episodes:
+            said = " ".join(self._log.read_text(errors="replace").split()[-40:])
+            done = f"{len(self._arrivals)} of {self._episodes}"
+            raise UsageError(f"{' '.join(self._command)} finished {done} episodes: {said}")
+        first, last = self._arrivals[self._parallel - 1], self._arrivals[-1]
+        return (self._episodes - self._parallel) / (last - first)
