@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rdvla_bench.policy import Policy
+from rdvla_bench.policy import Policy
 
 
 def expert() -> Policy:

@@ -20,18 +20,20 @@ _BEYOND = 0.03  # m that a pull or push aims past its end, so that the controlle
 
 def opening_direction(joint: Mapping[str, Any]) -> FloatArray:
     """Return the world direction (3,) in which a slide opens."""
-    return joint["axis"] * (1.0 if abs(joint["hi"]) > abs(joint["lo"]) else -1.0)
+    direction: FloatArray = joint["axis"] * (1.0 if abs(joint["hi"]) > abs(joint["lo"]) else -1.0)
+    return direction
 
 
 def handle(view: View, joint: Mapping[str, Any]) -> FloatArray:
     """Return the middle of a drawer's handle: of its long boxes, the one that stands out furthest."""
     part = view["parts"][joint["part"]]
-    centers = part["centers"] @ part["mat"].T + part["pos"]
+    centers: FloatArray = part["centers"] @ part["mat"].T + part["pos"]
     bars = [i for i, half in enumerate(part["halves"]) if np.max(half) > _BAR]
-    return centers[max(bars, key=lambda i: float(centers[i] @ opening_direction(joint)))]
+    outermost: FloatArray = centers[max(bars, key=lambda i: float(centers[i] @ opening_direction(joint)))]
+    return outermost
 
 
-def facing(view: View, out: FloatArray, degrees: float, *, flat: bool = False) -> FloatArray:
+def facing(out: FloatArray, degrees: float, *, flat: bool = False) -> FloatArray:
     """Return the grip frame that points against ``out``, ``degrees`` up from straight down.
 
     It opens up and down, or sideways where ``flat``.
@@ -39,14 +41,14 @@ def facing(view: View, out: FloatArray, degrees: float, *, flat: bool = False) -
     tilt = np.deg2rad(degrees)
     approach = -out * np.sin(tilt) + _DOWN * np.cos(tilt)
     opening = np.array([-out[1], out[0], 0.0]) if flat else out * np.cos(tilt) + _DOWN * np.sin(tilt)
-    return nearest_grip(grip_along(approach, opening), view["eef_mat"])
+    return nearest_grip(grip_along(approach, opening))
 
 
 def pull_open(view: View, name: str, attempt: int) -> Program:
     """Return the moves that take a drawer by its handle, pull it open and let go."""
     joint = view["joints"][name]
     out, bar = opening_direction(joint), handle(view, joint)
-    mat = facing(view, out, (70.0, 60.0, 50.0)[attempt % 3])
+    mat = facing(out, (70.0, 60.0, 50.0)[attempt % 3])
     before = bar - 0.07 * mat[:, 2]
     way = float(joint["value"]) - DRAWER_OPEN + _BEYOND
     end = bar + out * way
@@ -64,7 +66,7 @@ def push_closed(view: View, name: str, attempt: int) -> Program:
     """Return the moves that push a drawer home with closed fingers."""
     joint = view["joints"][name]
     out, bar = opening_direction(joint), handle(view, joint)
-    mat = facing(view, out, (35.0, 50.0, 20.0)[attempt % 3], flat=True)
+    mat = facing(out, (35.0, 50.0, 20.0)[attempt % 3], flat=True)
     before = bar + out * 0.06
     end = bar + out * (float(joint["value"]) - 0.01) - out * _BEYOND
     return (
@@ -82,7 +84,7 @@ def twist(view: View, name: str, attempt: int) -> Program:
     ridge = part["pos"] + part["mat"] @ part["centers"][tallest]
     pos = np.array([joint["anchor"][0], joint["anchor"][1], float(ridge[2]) + 0.008])
     across = part["mat"][:, 0]
-    mat = nearest_grip(grip_down(float(np.arctan2(across[1], across[0]))), view["eef_mat"])
+    mat = nearest_grip(grip_down(float(np.arctan2(across[1], across[0]))))
     start = yaw(-0.25) @ mat
     del attempt
     turned = [yaw(angle) @ mat for angle in (0.3, 0.6, 0.9, 1.2)]

@@ -28,14 +28,16 @@ def rotation_vector(mat: FloatArray) -> FloatArray:
     axis = np.sqrt(np.clip((np.diag(mat) + 1) / 2, 0, None))
     lead = int(np.argmax(axis))
     signs = np.where(mat[lead] + mat[:, lead] < 0, -1.0, 1.0)
-    return np.pi * axis * signs
+    half_turn: FloatArray = np.pi * axis * signs
+    return half_turn
 
 
 def turn(axis: FloatArray, angle: float) -> FloatArray:
     """Return the rotation by ``angle`` about the unit vector ``axis`` (Rodrigues)."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    mat: FloatArray = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return mat
 
 
 def yaw(angle: float) -> FloatArray:
@@ -56,10 +58,18 @@ def grip_along(approach: FloatArray, opening: FloatArray) -> FloatArray:
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
-def nearest_grip(mat: FloatArray, current: FloatArray) -> FloatArray:
-    """Return ``mat`` or the same grasp with the fingers swapped, whichever needs the smaller turn from ``current``."""
+HOME = grip_down(np.pi / 2)
+
+
+def nearest_grip(mat: FloatArray, near: FloatArray | None = None) -> FloatArray:
+    """Return ``mat`` or the same grasp with the fingers swapped, whichever is the smaller turn away from ``near``.
+
+    ``near`` is by default the grip an episode starts with, from which a quarter turn either way stays inside the
+    limits of the last joint.
+    """
+    near = HOME if near is None else near
     swapped = mat * np.array([-1.0, -1.0, 1.0])
-    turns = [float(np.linalg.norm(rotation_vector(m @ current.T))) for m in (mat, swapped)]
+    turns = [float(np.linalg.norm(rotation_vector(m @ near.T))) for m in (mat, swapped)]
     return mat if turns[0] <= turns[1] + 1e-9 else swapped
 
 
@@ -70,7 +80,8 @@ def sample_part(part: Mapping[str, Any], spacing: float) -> FloatArray:
         axes = [np.linspace(-h, h, max(2, int(np.ceil(2 * h / spacing)) + 1)) for h in half]
         grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
         clouds.append(grid @ mat.T + center)
-    return np.concatenate(clouds) @ part["mat"].T + part["pos"]
+    points: FloatArray = np.concatenate(clouds) @ part["mat"].T + part["pos"]
+    return points
 
 
 def sample_object(view: View, name: str, spacing: float) -> FloatArray:

@@ -92,7 +92,7 @@ def candidates(
     rolled = turn(np.array([1.0, 0.0, 0.0]), roll)
     found: list[Grasp] = []
     for angle in _ANGLES:
-        mat = lean @ nearest_grip(grip_down(float(angle)), view["eef_mat"]) @ rolled
+        mat = lean @ nearest_grip(grip_down(float(angle))) @ rolled
         local = (cloud - center) @ mat
         clutter = (others - center) @ mat
         lowest, top = float(local[:, 2].max()), float(local[:, 2].min())

@@ -21,7 +21,8 @@ _ON_DOOR, _FACE, _OVER = 0.17, 0.028, 0.082  # m from the hinge along the door, 
 
 def front(view: View, fixture: str) -> FloatArray:
     """Return the horizontal direction (3,) that the microwave faces."""
-    return -view["objects"][fixture]["mat"][:, 1]
+    direction: FloatArray = -view["objects"][fixture]["mat"][:, 1]
+    return direction
 
 
 def pick_for_shelf(view: View, name: str, fixture: str, attempt: int) -> Program:

@@ -8,6 +8,7 @@ from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range,
 from rdvla_bench.policies.expert.grasp import Grasp, grasps
 from rdvla_bench.policies.expert.hand import collides
 from rdvla_bench.policies.expert.move import CLOSED, OPEN, Move
+from rdvla_bench.policies.expert.reach import wrist_allows
 
 Program = tuple[Move, ...]
 _HIGH = 0.05  # m of air under the hand or its load while it travels
@@ -133,6 +134,8 @@ def free_spin(view: View, name: str, target: FloatArray, ignore: tuple[str, ...]
     best, fewest = 0.0, 10**9
     for degrees in (0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90, -90, 105, -105, 120, -120):
         turned = yaw(np.deg2rad(degrees))
+        if not wrist_allows(turned @ view["eef_mat"]):
+            continue
         pos = target + turned @ (view["eef_pos"] - view["objects"][name]["pos"])
         hits = collides(others, pos, turned @ view["eef_mat"], 0.005)
         if hits < fewest:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from rdvla_bench.policies.expert.articulated import DRAWER_OPEN, opening_direction, pull_open, push_closed, twist
-from rdvla_bench.policies.expert.geometry import FloatArray, View, height_range, sample_object
+from rdvla_bench.policies.expert.geometry import HOME, FloatArray, View, height_range, rotation_vector, sample_object
 from rdvla_bench.policies.expert.microwave import pick_for_shelf, put_in, swing_shut
 from rdvla_bench.policies.expert.move import OPEN, Move
 from rdvla_bench.policies.expert.pick_place import Program, free_spin, pick, place
@@ -15,6 +15,7 @@ from rdvla_bench.policies.expert.reach import lean_at
 from rdvla_bench.policies.expert.slide import slide
 
 Goal = tuple[str, ...]
+_FAR_ROUND = 1.9  # rad
 
 
 def held_object(view: View) -> str:
@@ -33,7 +34,14 @@ def next_goal(view: View) -> Goal | None:
 def plan(view: View, attempt: int) -> Program:
     """Return the moves to make next; ``attempt`` counts programs already tried for this goal."""
     shoulder = view["shoulder"]
-    return tuple(replace(m, mat=lean_at(shoulder, m.pos, m.mat) @ m.mat) for m in _skill(view, attempt))
+    program = [replace(m, mat=lean_at(shoulder, m.pos, m.mat) @ m.mat) for m in _skill(view, attempt)]
+    before, turned = view["eef_mat"], []
+    for move in program:
+        if np.linalg.norm(rotation_vector(move.mat @ before.T)) > _FAR_ROUND:  # the short way may pass a joint limit
+            turned.append(replace(move, mat=HOME, tol=0.05, tol_turn=0.5, until=None, name="turn"))
+        turned.append(move)
+        before = move.mat
+    return tuple(turned)
 
 
 def _skill(view: View, attempt: int) -> Program:

@@ -14,6 +14,7 @@ from rdvla_bench.policies.expert.geometry import FloatArray, turn
 _HAND = 0.107 + 0.097  # m from the last wrist axis to the grip point, along the hand
 _WRIST = 0.088  # m between the last two wrist axes, across the hand
 _LONGEST = 0.665  # m from shoulder to wrist; 0.70 is straight
+_RIGHT, _LEFT = -1.75, 2.6  # rad of the hand's turn from where an episode starts; about 0.4 rad are the first joint's
 _STEP, _MOST = np.deg2rad(4.0), np.deg2rad(32.0)
 
 
@@ -34,6 +35,15 @@ def lean_at(shoulder: FloatArray, pos: FloatArray, mat: FloatArray) -> FloatArra
         if stretch(shoulder, pos, lean @ mat) <= _LONGEST:
             return lean
     return turn(axis, float(_MOST))
+
+
+def wrist_allows(mat: FloatArray) -> bool:
+    """Return whether the last joint can turn to a grip frame that points more or less down.
+
+    It starts at 0.785 rad and ends at 2.9 either way (Panda), so there is more room to the left than to the right.
+    """
+    angle = float(np.arctan2(mat[1, 0], mat[0, 0])) - np.pi / 2
+    return _RIGHT < float(np.arctan2(np.sin(angle), np.cos(angle))) < _LEFT
 
 
 def _outward(shoulder: FloatArray, pos: FloatArray) -> FloatArray:

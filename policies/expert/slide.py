@@ -39,7 +39,7 @@ def slide(view: View, name: str, target: FloatArray) -> Program:
         if length < 0.015:
             continue
         along = leg / length
-        mat = _pushing(view, along)
+        mat = _pushing(along)
         start = np.array([*(at - along * (behind + _ROOM)), low])
         height = travel_height(view, start) if not moves else low + 0.09
         if moves:
@@ -55,10 +55,10 @@ def slide(view: View, name: str, target: FloatArray) -> Program:
     return tuple(moves)
 
 
-def _pushing(view: View, along: FloatArray) -> FloatArray:
+def _pushing(along: FloatArray) -> FloatArray:
     """Return the grip frame whose fingers stand side by side behind the push, the hand leaning over the dish."""
     approach = np.array([*(-along * np.sin(_LEAN)), -np.cos(_LEAN)])
-    return nearest_grip(grip_along(approach, np.array([-along[1], along[0], 0.0])), view["eef_mat"])
+    return nearest_grip(grip_along(approach, np.array([-along[1], along[0], 0.0])))
 
 
 def _way(view: View, name: str, start: FloatArray, target: FloatArray) -> list[FloatArray]:
