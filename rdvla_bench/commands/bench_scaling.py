@@ -55,10 +55,9 @@ def scale(options: Scaling) -> int:
             f"without Ray one process {alone:.3f}, two processes {sum(both):.3f} ({sum(both) / alone:.2f}x)",
             flush=True,
         )
-    print(
-        f"{options.suite} {options.task}, {options.policy}: two workers finish {median(on_ray):.2f} times the episodes of "
-        f"one; two independent processes {median(bounds):.2f} times those of one"
-    )
+    task = f"{options.suite} {options.task}, {options.policy}"
+    print(f"{task}: two workers finish {median(on_ray):.2f} times the episodes of one", flush=True)
+    print(f"the machine's bound: two independent processes finish {median(bounds):.2f} times those of one", flush=True)
     return 0
 
 
