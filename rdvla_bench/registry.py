@@ -84,7 +84,7 @@ def parse_settings(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
     for key in settings:
         if key not in parameters:
             where = f"policy '{name}' takes {', '.join(parameters) or 'none'}"
-            raise UnknownName(f"setting of policy '{name}'", key, parameters, where)
+            raise UnknownName("setting", key, parameters, where)
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in settings:
             raise UsageError(f"policy '{name}' needs --set {key}=...")
