@@ -55,7 +55,7 @@ def pull_open(view: View, name: str, attempt: int) -> Program:
     return (
         *come(view, before, mat, OPEN),
         Move(bar, mat, OPEN, tol=0.01, limit=30, speed=0.6, name="reach"),
-        Move(bar, mat, CLOSED, dwell=15, limit=15, name="grip"),
+        Move(bar, mat, CLOSED, dwell=15, limit=20, hold=joint["owner"], tol=0.03, name="grip"),
         Move(end, mat, CLOSED, limit=60, speed=0.8, until=(name, -1.0, DRAWER_OPEN), keep=joint["owner"], name="pull"),
         Move(end - out * _BEYOND, mat, OPEN, dwell=6, limit=6, name="let go"),
         Move(end + out * 0.04 - 0.10 * mat[:, 2], mat, OPEN, tol=0.03, limit=25, name="back out"),

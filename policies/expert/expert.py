@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from rdvla_bench.policies.expert.geometry import FloatArray, View
-from rdvla_bench.policies.expert.move import Move, action, correct, has_arrived, is_over
+from rdvla_bench.policies.expert.move import Move, action, correct, is_over
 from rdvla_bench.policies.expert.planner import Goal, next_goal, plan
 from rdvla_bench.policy import Policy, PolicyCard
 from rdvla_bench.types import ActionChunk, Episode, Observation
@@ -34,8 +34,7 @@ def advance(view: View, now: Progress) -> Progress:
         move = now.program[now.index]
         lost = bool(move.keep) and not view["objects"][move.keep]["held"]
         now = replace(now, loose=now.loose + 1 if lost else 0)
-        failed = now.loose > _SLIPPED or (move.must and now.ticks >= move.limit and not has_arrived(view, move))
-        if failed:
+        if now.loose > _SLIPPED:
             now = replace(now, program=(), index=0, ticks=0, loose=0, attempt=now.attempt + 1)
         elif is_over(view, move, now.ticks):
             now = replace(now, index=now.index + 1, ticks=0)

@@ -32,7 +32,7 @@ class Move:
     limit: int = 60  # control steps after which the move counts as done, arrived or not
     speed: float = 1.0  # greatest length of the translation, in action units
     keep: str = ""  # the object that must stay in the hand; losing it abandons the program
-    must: bool = False  # abandon the program when ``limit`` passes without arrival
+    hold: str = ""  # the object to wait for between the fingers, until ``limit``
     until: tuple[str, float, float] | None = None  # (joint, low, high): also done once its value is in there
     name: str = ""
 
@@ -54,7 +54,11 @@ def is_over(view: View, move: Move, ticks: int) -> bool:
         joint, low, high = move.until
         if low <= view["joints"][joint]["value"] <= high:
             return True
-    return ticks >= move.limit or (ticks >= move.dwell and has_arrived(view, move))
+    if ticks >= move.limit:
+        return True
+    if move.hold and not view["objects"][move.hold]["held"]:
+        return False
+    return ticks >= move.dwell and has_arrived(view, move)
 
 
 def correct(view: View, move: Move, bias: FloatArray) -> FloatArray:
