@@ -142,7 +142,7 @@ def test_no_grasp_is_wider_than_the_hand_opens() -> None:
 
 def test_the_plan_picks_what_lies_and_places_what_is_held() -> None:
     names = [move.name for move in plan(scene(), 0)]
-    assert names[-2:] == ["close", "lift"]
+    assert names[-3:] == ["close", "take", "lift"]
     view = scene()
     view["objects"]["box_1"]["held"] = True
     assert [move.name for move in plan(view, 0)] == ["raise", "carry", "lower", "open", "leave"]

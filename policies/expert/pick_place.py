@@ -78,10 +78,11 @@ def _back(mat: FloatArray) -> float:
 
 def close_and_lift(view: View, name: str, grasp: Grasp) -> Program:
     """Return the moves that close the hand and take the object up."""
+    off = grasp.pos - 0.03 * grasp.mat[:, 2]
     up = grasp.pos - 2 * _back(grasp.mat) * grasp.mat[:, 2]
     return (
         Move(grasp.pos, grasp.mat, CLOSED, tol=0.03, tol_turn=0.3, dwell=9, limit=14, hold=name, name="close"),
-        Move(grasp.pos - 0.03 * grasp.mat[:, 2], grasp.mat, CLOSED, tol=0.01, limit=14, keep=name, speed=0.3, name="lift"),
+        Move(off, grasp.mat, CLOSED, tol=0.01, limit=14, keep=name, speed=0.3, name="take"),
         Move(up, grasp.mat, CLOSED, tol=0.02, limit=30, keep=name, speed=0.6, name="lift"),
     )
 
