@@ -1,8 +1,9 @@
 """Where to close the hand on an object: candidates found on the object's own collision boxes.
 
-A candidate is a grip frame pointing down. The slice of the object between the pads must be thinner than the hand
-opens, both fingers must come down through free space, and nothing else may touch the hand. Bowls and mugs are
-thus taken by their wall, cans across, boxes across their short side, without a rule for each.
+A candidate is a grip frame that points down, or leans out from under what overhangs the object. The slice of the
+object between the pads must be thinner than the hand opens, both fingers must come in through free space, and nothing
+else may touch the hand. Bowls and mugs are thus taken by their wall, cans across, boxes across their short side,
+without a rule for each.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from rdvla_bench.policies.expert.geometry import FloatArray
 
-OPENING = 0.076  # m between the pads when open
 PAD_HALF_WIDTH = 0.008  # m, along the grip frame's y
 PAD_BACK, PAD_TIP = -0.012, 0.004  # m, along z: the soft pads
 TIP = 0.012  # m, along z: the end of the fingers

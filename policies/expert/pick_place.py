@@ -11,7 +11,9 @@ from rdvla_bench.policies.expert.move import CLOSED, OPEN, Move
 from rdvla_bench.policies.expert.reach import wrist_allows
 
 Program = tuple[Move, ...]
-_HIGH = 0.05  # m of air under the hand or its load while it travels
+_AIR = 0.03  # m under the hand or its load while it travels
+_BESIDE = 0.13  # m: what stands further from the path than this is not passed over
+_FINGERS = 0.015  # m that the empty hand reaches below the grip point
 
 
 def travel_height(view: View, to: FloatArray, *, held: str = "", ignore: tuple[str, ...] = ()) -> float:
@@ -21,13 +23,12 @@ def travel_height(view: View, to: FloatArray, *, held: str = "", ignore: tuple[s
     leg = to[:2] - start[:2]
     along = np.clip((points[:, :2] - start[:2]) @ leg / max(float(leg @ leg), 1e-9), 0, 1)
     beside = np.linalg.norm(points[:, :2] - start[:2] - along[:, None] * leg, axis=1)
-    below = 0.015
+    below = _FINGERS
     if held:
         below = max(below, float(start[2]) - height_range(view, held)[0])
-    reach = 0.13
-    near = points[beside < reach]
-    top = float(near[:, 2].max()) if len(near) else float(to[2]) - _HIGH
-    return top + below + 0.03
+    near = points[beside < _BESIDE]
+    top = float(near[:, 2].max()) if len(near) else float(to[2]) - _AIR
+    return top + below + _AIR
 
 
 def pick(view: View, name: str, attempt: int) -> Program:
@@ -87,15 +88,7 @@ def close_and_lift(view: View, name: str, grasp: Grasp) -> Program:
     )
 
 
-def place(
-    view: View,
-    name: str,
-    target: FloatArray,
-    *,
-    drop: float = 0.0,
-    spin: float = 0.0,
-    ignore: tuple[str, ...] = (),
-) -> Program:
+def place(view: View, name: str, target: FloatArray, *, drop: float = 0.0, spin: float = 0.0) -> Program:
     """Return the moves that bring the held object's origin to ``target``, open the hand and leave.
 
     Args:
@@ -104,14 +97,13 @@ def place(
         target: where its origin goes, (3,) m.
         drop: how far above ``target`` the hand opens, in m.
         spin: the turn about the vertical on the way, in rad.
-        ignore: objects that need not be passed over.
     """
     thing = view["objects"][name]
     grip = view["eef_mat"]
     turned = yaw(spin) @ grip
     offset = yaw(spin) @ (view["eef_pos"] - thing["pos"])
     goal = target + offset + np.array([0.0, 0.0, drop])
-    height = max(travel_height(view, goal, held=name, ignore=ignore), goal[2] + 0.03)
+    height = max(travel_height(view, goal, held=name), goal[2] + 0.03)
     here = view["eef_pos"]
     return (
         Move(np.array([here[0], here[1], height]), grip, CLOSED, tol=0.03, limit=50, keep=name, name="raise"),
@@ -129,9 +121,9 @@ def release(pos: FloatArray, mat: FloatArray) -> Program:
     )
 
 
-def free_spin(view: View, name: str, target: FloatArray, ignore: tuple[str, ...] = ()) -> float:
+def free_spin(view: View, name: str, target: FloatArray) -> float:
     """Return the smallest turn about the vertical with which hand and load meet nothing at ``target``."""
-    others = sample_others(view, [name, *ignore], 0.01)
+    others = sample_others(view, [name], 0.01)
     others = others[np.linalg.norm(others[:, :2] - target[:2], axis=1) < 0.35]
     best, fewest = 0.0, 10**9
     for degrees in (0, 15, -15, 30, -30, 45, -45, 60, -60, 75, -75, 90, -90, 105, -105, 120, -120):
@@ -145,5 +137,3 @@ def free_spin(view: View, name: str, target: FloatArray, ignore: tuple[str, ...]
         if hits == 0:
             break
     return best
-
-

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from rdvla_bench.policies.expert.articulated import DRAWER_OPEN, opening_direction, pull_open, push_closed, twist
-from rdvla_bench.policies.expert.geometry import HOME, FloatArray, View, height_range, rotation_vector, sample_object
+from rdvla_bench.policies.expert.articulated import DRAWER_OPEN, pull_open, push_closed, twist
+from rdvla_bench.policies.expert.destination import destination
+from rdvla_bench.policies.expert.geometry import HOME, View, rotation_vector
 from rdvla_bench.policies.expert.microwave import pick_for_shelf, put_in, swing_shut
 from rdvla_bench.policies.expert.move import OPEN, Move
 from rdvla_bench.policies.expert.pick_place import Program, free_spin, pick, place
@@ -88,66 +89,5 @@ def carry(view: View, goal: Goal, attempt: int) -> Program:
     _, name, where = goal
     if not view["objects"][name]["held"]:
         return pick(view, name, attempt)
-    target, drop, ignore = destination(view, name, where)
-    return place(view, name, target, drop=drop, spin=free_spin(view, name, target, ignore), ignore=ignore)
-
-
-def destination(view: View, name: str, where: str) -> tuple[FloatArray, float, tuple[str, ...]]:
-    """Return where the object's origin goes, how far above it to let go, and what the load may pass close to."""
-    thing = view["objects"][name]
-    under = float(thing["pos"][2]) - height_range(view, name)[0]
-    if where in view["objects"]:
-        base = view["objects"][where]
-        rest = float(base["pos"][2]) + 0.012
-        return np.array([*base["pos"][:2], rest + under]), 0.012, ()
-    site = view["sites"][where]
-    owner = site["owner"]
-    if not owner:
-        return np.array([*site["pos"][:2], float(site["pos"][2]) + under]), 0.01, ()
-    if view["objects"][owner]["kind"] == "basket":
-        return _into_basket(view, name, where, under)
-    low = float(np.abs(site["mat"][2]) @ site["size"]) if site["joints"] or "contain" in where else 0.0
-    if site["joints"] or "contain" in where:
-        low = float(site["pos"][2]) - float(np.abs(site["mat"][2]) @ site["size"])
-        if not site["joints"]:
-            return np.array([*site["pos"][:2], low + under]), 0.012, ()
-        out = opening_direction(view["joints"][site["joints"][0]])  # away from the fixture's face, which the hand nears
-        return np.array([*(site["pos"][:2] + 0.018 * out[:2]), low + under]), 0.02, ()
-    spot = site["pos"][:2] + _share(view, name, where)
-    surface = sample_object(view, owner, 0.01)
-    beneath = surface[np.linalg.norm(surface[:, :2] - spot, axis=1) < 0.04]
-    rest = float(beneath[:, 2].max()) if len(beneath) else float(site["pos"][2])
-    return np.array([*spot, rest + under]), 0.008, ()
-
-
-def _share(view: View, name: str, where: str) -> FloatArray:
-    """Return the offset (2,) from a region's middle that leaves room for the other objects that belong there."""
-    others = [g[1] for g in view["goal"] if len(g) == 3 and g[2] == where and g[1] != name]
-    if not others:
-        return np.zeros(2)
-    site = view["sites"][where]
-    cloud = sample_object(view, name, 0.01)
-    narrow = int(np.argmin(np.ptp(cloud[:, :2], axis=0)))
-    step = np.eye(2)[narrow] * 0.62 * float(site["size"][narrow])
-    taken = [view["objects"][o]["pos"][:2] - site["pos"][:2] for o in others]
-    return max((step, -step), key=lambda s: min(float(np.linalg.norm(s - t)) for t in taken))
-
-
-def _into_basket(view: View, name: str, where: str, under: float) -> tuple[FloatArray, float, tuple[str, ...]]:
-    """Return a free spot of the basket, above which the object is dropped from the rim."""
-    site = view["sites"][where]
-    owner = site["owner"]
-    floor, rim = height_range(view, owner)
-    inside = [
-        thing["pos"][:2]
-        for other, thing in view["objects"].items()
-        if other != name and thing["movable"] and other != owner
-        and np.all(np.abs(thing["pos"][:2] - site["pos"][:2]) < 0.08) and thing["pos"][2] < rim
-    ]
-    spot = site["pos"][:2]
-    if inside:
-        steps = [np.array([x, y]) for x in (-0.035, 0.0, 0.035) for y in (-0.035, 0.0, 0.035)]
-        spot = max((spot + s for s in steps), key=lambda p: min(float(np.linalg.norm(p - q)) for q in inside))
-    grip_over_thing = float(view["eef_pos"][2] - view["objects"][name]["pos"][2])
-    height = max(floor + 0.02 + under, rim + 0.015 - grip_over_thing)
-    return np.array([spot[0], spot[1], height]), 0.0, ()
+    target, drop = destination(view, name, where)
+    return place(view, name, target, drop=drop, spin=free_spin(view, name, target))
