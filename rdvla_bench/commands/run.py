@@ -263,6 +263,10 @@ def main(argv: list[str] | None = None) -> int:
             if todo and len(todo) < len(episodes):
                 progress.say(f"resuming {out}: {len(episodes) - len(todo)} of {len(episodes)} episodes are done")
             if todo:
+                where = f"{arguments.workers} workers on Ray" if arguments.workers else "this process"
+                progress.say(
+                    f"{plan.policy} under {plan.protocol.name}: {len(todo)} episodes to play by {where}, into {out}"
+                )
                 try:
                     with closing(_execute(arguments, plan, limits, todo, folder.greet)) as stream:
                         for played in stream:
