@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -203,13 +204,16 @@ def _execute(
     episodes: list[Episode],
     on_greeting: Callable[[Greeting], None],
 ) -> Generator[Played]:
+    if not episodes:
+        return
     from rdvla_bench.worker import Job, runtime_of
 
     job = Job(plan.policy, plan.settings, plan.protocol)
     if arguments.workers == 0:
         from rdvla_bench.local import play_locally
 
-        return play_locally(job, plan.suites, episodes, limits, on_greeting)
+        yield from play_locally(job, plan.suites, episodes, limits, on_greeting)
+        return
     try:
         from rdvla_bench.ray_executor import play_on_ray
     except ModuleNotFoundError as error:
@@ -218,7 +222,7 @@ def _execute(
     if not arguments.ray_address:  # the workers of other machines choose their renderers themselves
         for runtime in {suite.runtime: runtime_of(suite) for suite in plan.suites}.values():
             env_vars |= runtime.worker_env() if runtime else {}
-    return play_on_ray(
+    yield from play_on_ray(
         job,
         plan.suites,
         episodes,
@@ -249,35 +253,37 @@ def main(argv: list[str] | None = None) -> int:
     from rdvla_bench.leaderboards.terminal import print_board
     from rdvla_bench.ledger import Ledger
 
-    with Ledger(out) as ledger:
-        episodes = plan.episodes()
+    episodes = plan.episodes()
+    planned = {suite.name: len(plan.tasks[suite.name]) * plan.n_episodes for suite in plan.suites}
+    with Ledger(out) as ledger, make_progress(planned, wilson) as progress:
         todo = _unfinished(ledger, episodes, retry_errors=arguments.retry_errors)
-        planned = {suite.name: len(plan.tasks[suite.name]) * plan.n_episodes for suite in plan.suites}
-        with make_progress(planned, wilson) as progress:
-            if ledger.recovered:
-                progress.say(f"dropped a torn last line of {ledger.recovered} bytes; its episode is played again")
-            waiting = set(todo)
-            for episode in episodes:
-                if episode not in waiting:
-                    progress.add(ledger.records[episode.id], fresh=False)
-            if todo and len(todo) < len(episodes):
-                progress.say(f"resuming {out}: {len(episodes) - len(todo)} of {len(episodes)} episodes are done")
-            if todo:
-                where = f"{arguments.workers} workers on Ray" if arguments.workers else "this process"
-                progress.say(
-                    f"{plan.policy} under {plan.protocol.name}: {len(todo)} episodes to play by {where}, into {out}"
-                )
-                try:
-                    with closing(_execute(arguments, plan, limits, todo, folder.greet)) as stream:
-                        for played in stream:
-                            ledger.append(played.record, played.actions)
-                            progress.add(played.record)
-                except KeyboardInterrupt:
-                    folder.save("interrupted")
-                    progress.say(f"interrupted; {len(ledger.records)} of {len(episodes)} episodes are safe in {out}")
-                    progress.say(f"resume: {' '.join(['python -m rdvla_bench.run', *(argv or sys.argv[1:])])}")
-                    return INTERRUPTED
-                folder.save("complete")
+        for episode in set(episodes).difference(todo):
+            progress.add(ledger.records[episode.id], fresh=False)
+        for line in _opening_lines(arguments, plan, out, ledger, n_todo=len(todo), n_all=len(episodes)):
+            progress.say(line)
+        try:
+            with closing(_execute(arguments, plan, limits, todo, folder.greet)) as stream:
+                for played in stream:
+                    ledger.append(played.record, played.actions)
+                    progress.add(played.record)
+        except KeyboardInterrupt:
+            folder.save("interrupted")
+            progress.say(f"interrupted; {len(ledger.records)} of {len(episodes)} episodes are safe in {out}")
+            progress.say(f"resume: python -m rdvla_bench.run {shlex.join(argv or sys.argv[1:])}")
+            return INTERRUPTED
+        folder.save("complete")
         errors = sum(record.result.outcome is Outcome.ERROR for record in ledger.records.values())
     print_board(write_all(out))
     return 1 if errors else 0
+
+
+def _opening_lines(
+    arguments: RunArguments, plan: Plan, out: Path, ledger: Ledger, *, n_todo: int, n_all: int
+) -> Iterator[str]:
+    if ledger.recovered:
+        yield f"dropped a torn last line of {ledger.recovered} bytes; its episode is played again"
+    if 0 < n_todo < n_all:
+        yield f"resuming {out}: {n_all - n_todo} of {n_all} episodes are done"
+    if n_todo:
+        where = f"{arguments.workers} workers on Ray" if arguments.workers else "this process"
+        yield f"{plan.policy} under {plan.protocol.name}: {n_todo} episodes to play by {where}, into {out}"
