@@ -2,8 +2,9 @@
 
 The plain loop is that of moojink/openvla-oft@213c5ff ``run_libero_eval.py`` and Physical-Intelligence/openpi@15a9616
 ``examples/libero/main.py``: ``OffScreenRenderEnv``, a hard reset, ``set_init_state``, 10 settle steps, two cameras of
-256 x 256 rendered in every step. Two lines are added to it, so that there is an episode to compare at all: fixtures
-are seeded an episode, and ``mj_resetData`` drops the solver's warm start of the episode before.
+256 x 256 rendered in every step. Three lines are added to it, so that there is an episode to compare at all: fixtures
+are seeded an episode; the list of samplers of drawers and doors, to which each hard reset appends another copy, is
+emptied; and ``mj_resetData`` drops the solver's warm start of the episode before.
 """
 
 from __future__ import annotations
@@ -128,6 +129,7 @@ def _plain(task: Task) -> Episode:
     def run(init_state: int, seed: int, actions: NDArray[np.float32]) -> Trial:
         began = time.process_time()
         env.seed(seed)
+        env.env.object_property_initializers = []
         env.reset()
         mujoco.mj_resetData(env.sim.model._model, env.sim.data._data)
         env.set_init_state(init_states[init_state])
