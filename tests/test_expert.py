@@ -197,9 +197,7 @@ def made(suite: str, task: int) -> Iterator[Any]:
 
 def turns(env: Any, policy: Expert, episode: Episode) -> Iterator[np.ndarray]:
     """Play one episode, yielding each action; the outcome is the generator's value."""
-    loop = rollout(
-        env, episode, start_option="init_state", horizon=policy.horizon, max_horizon=None, trace=Trace()
-    )
+    loop = rollout(env, episode, start_option="init_state", horizon=policy.horizon, max_horizon=None, trace=Trace())
     state, chunk = policy.initial_state(episode), None
     while True:
         try:

@@ -177,9 +177,7 @@ np.savez(out, state=state, proprio=proprio,
 """
 
 
-def test_frames_and_states_are_those_of_upstreams_loop_that_renders_every_step(
-    goal: LiberoEnv, tmp_path: Path
-) -> None:
+def test_frames_and_states_are_those_of_upstreams_loop_that_renders_every_step(goal: LiberoEnv, tmp_path: Path) -> None:
     actions = ACTIONS[:16]
     np.save(tmp_path / "actions.npy", actions)
     choice = gl.choose()

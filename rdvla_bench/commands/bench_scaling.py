@@ -69,7 +69,7 @@ def _rates(options: Scaling, workers: list[int]) -> list[float]:
     """
     with TemporaryDirectory() as folder:
         runs = [_Run(options, n, Path(folder, str(i))) for i, n in enumerate(workers)]
-        while any(run.is_watched() for run in runs):
+        while sum(run.is_watched() for run in runs):  # a sum looks at every run
             time.sleep(_POLL_S)
         return [run.rate() for run in runs]
 
