@@ -6,6 +6,7 @@ Our own are registered through the same door as everybody's. A broken plug-in fa
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -80,7 +81,7 @@ def parse_settings(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
     """
     factory = policy_factory(name)
     parameters = inspect.signature(factory).parameters
-    hints = get_type_hints(factory)
+    hints = _hints(factory)
     for key in settings:
         if key not in parameters:
             where = f"policy '{name}' takes {', '.join(parameters) or 'none'}"
@@ -89,6 +90,13 @@ def parse_settings(name: str, settings: Mapping[str, str]) -> dict[str, Any]:
         if parameter.default is inspect.Parameter.empty and key not in settings:
             raise UsageError(f"policy '{name}' needs --set {key}=...")
     return {key: _parse(key, text, hints.get(key, str)) for key, text in settings.items()}
+
+
+def _hints(factory: Callable[..., Policy]) -> dict[str, Any]:
+    """Return parameter -> type, the return type left alone: it may be imported for type checkers only."""
+    annotations = {name: p.annotation for name, p in inspect.signature(factory).parameters.items()}
+    typed = {name: hint for name, hint in annotations.items() if hint is not inspect.Parameter.empty}
+    return get_type_hints(types.SimpleNamespace(__annotations__=typed), vars(sys.modules[factory.__module__]))
 
 
 def load_policy(name: str, settings: Mapping[str, str] | None = None) -> Policy:

@@ -11,6 +11,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from rdvla_bench.errors import UsageError
+from rdvla_bench.ledger import read_records
 
 _POLL_S = 0.02
 
@@ -35,6 +36,15 @@ class Scaling:
     """Measurements of each kind; the median is reported."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """One run, its start-up left out."""
+
+    rate: float  # episodes a second of wall time, all workers together
+    busy: float  # share of the workers' wall time spent in an episode; the rest is waiting for the driver
+    cpu_s: float  # mean CPU seconds an episode
+
+
 def scale(options: Scaling) -> int:
     """Measure and print.
 
@@ -43,26 +53,22 @@ def scale(options: Scaling) -> int:
     """
     if options.episodes < 4 or options.episodes % 2:
         raise UsageError(f"--episodes {options.episodes}: expected an even number, at least 4")
-    on_ray: list[float] = []
-    bounds: list[float] = []
+    turns = []
     for _ in range(options.repeats):
-        alone, *both = _rates(options, [0]) + _rates(options, [0, 0])
-        one, two = _rates(options, [1])[0], _rates(options, [2])[0]
-        on_ray.append(two / one)
-        bounds.append(sum(both) / alone)
-        print(
-            f"episodes/s: one worker {one:.3f}, two workers {two:.3f} ({two / one:.2f}x); "
-            f"without Ray one process {alone:.3f}, two processes {sum(both):.3f} ({sum(both) / alone:.2f}x)",
-            flush=True,
-        )
-    task = f"{options.suite} {options.task}, {options.policy}"
-    print(f"{task}: two workers finish {median(on_ray):.2f} times the episodes of one", flush=True)
-    print(f"the machine's bound: two independent processes finish {median(bounds):.2f} times those of one", flush=True)
+        alone, *both = _paces(options, [0]) + _paces(options, [0, 0])
+        one, two = _paces(options, [1])[0], _paces(options, [2])[0]
+        turns.append((two.rate / one.rate, sum(p.rate for p in both) / alone.rate, two.busy, two.cpu_s / one.cpu_s))
+        print("{:.2f}x on Ray, {:.2f}x bound, {:.1%} busy, {:.2f}x CPU an episode".format(*turns[-1]), flush=True)
+    on_ray, bound, busy, cpu = (median(values) for values in zip(*turns, strict=True))
+    print(f"{options.suite} {options.task}, {options.policy}, medians of {options.repeats}:")
+    print(f"two workers finish {on_ray:.2f} times the episodes of one;")
+    print(f"the machine's bound: two processes without Ray finish {bound:.2f} times those of one;")
+    print(f"two workers are in an episode {busy:.1%} of the time, at {cpu:.2f} times the CPU seconds an episode of one")
     return 0
 
 
-def _rates(options: Scaling, workers: list[int]) -> list[float]:
-    """Start one run for each number of workers, all at once; return each one's episodes a second.
+def _paces(options: Scaling, workers: list[int]) -> list[Pace]:
+    """Start one run for each number of workers, all at once; return each one's pace.
 
     Start-up (imports, Ray, building environments) is left out: a run's clock starts when as many episodes are in its
     ledger as it has workers, and stops at the last one.
@@ -71,7 +77,7 @@ def _rates(options: Scaling, workers: list[int]) -> list[float]:
         runs = [_Run(options, n, Path(folder, str(i))) for i, n in enumerate(workers)]
         while sum(run.is_watched() for run in runs):  # a sum looks at every run
             time.sleep(_POLL_S)
-        return [run.rate() for run in runs]
+        return [run.pace() for run in runs]
 
 
 class _Run:
@@ -96,11 +102,16 @@ class _Run:
         self._arrivals += [time.perf_counter()] * (n_lines - len(self._arrivals))
         return not is_over
 
-    def rate(self) -> float:
-        """Return episodes a second."""
+    def pace(self) -> Pace:
+        """Return what the run achieved between its first episodes and its last."""
         if len(self._arrivals) < self._episodes:
             said = " ".join(self._log.read_text(errors="replace").split()[-40:])
             done = f"{len(self._arrivals)} of {self._episodes}"
             raise UsageError(f"{' '.join(self._command)} finished {done} episodes: {said}")
-        first, last = self._arrivals[self._parallel - 1], self._arrivals[-1]
-        return (self._episodes - self._parallel) / (last - first)
+        span = self._arrivals[-1] - self._arrivals[self._parallel - 1]
+        timed = [r.execution for r in list(read_records(self._ledger.parent).values())[self._parallel :]]
+        return Pace(
+            rate=len(timed) / span,
+            busy=sum(e.wall_s for e in timed) / (self._parallel * span),
+            cpu_s=sum(e.cpu_s for e in timed) / len(timed),
+        )
