@@ -1,7 +1,13 @@
 """RD-VLA (arXiv 2602.07845): a recurrent-depth action head whose iterations are chosen query by query.
 
-Four named policies, each a factory whose keyword parameters are its ``--set`` keys. The model is untrained until a
-checkpoint is loaded, and its card says so. PyTorch is imported when a factory is called, not before.
+Four named policies, each a factory whose keyword parameters are its ``--set`` keys. PyTorch is imported when a factory
+is called, not before.
+
+``checkpoint=PATH`` or ``hf://owner/name`` loads weights in the released layout, by default into ``rdvla-0.5b``;
+``unnorm_key`` chooses among its statistics. Without one the model is untrained, by default ``nano``, and its card says
+so; ``weights_seed`` chooses the weights.
+
+``padded_slots=N`` computes every query in a batch of N, so that a batched answer has the bits of a single one (CPU).
 """
 
 from __future__ import annotations
@@ -28,10 +34,23 @@ from rdvla_bench.policy import Policy, PolicyCard
 
 Criterion = Literal["mse", "l2", "cosine"]
 Sense = Literal["paper", "released"]
+Device = Literal["cpu", "cuda"]
 Horizon = FixedHorizon | BinaryHorizon | ReleasedBinaryHorizon | LinearDecayHorizon | ReleasedLinearDecayHorizon
 
+MAX_PADDED_SLOTS = 256  # a guard against typing errors; every query costs this many
 
-def fixed(*, depth: int = 12, horizon: int = 5, config: str = "nano", weights_seed: int = 0) -> Policy:
+
+def fixed(
+    *,
+    depth: int = 12,
+    horizon: int = 5,
+    config: str | None = None,
+    checkpoint: str | None = None,
+    unnorm_key: str | None = None,
+    weights_seed: int = 0,
+    padded_slots: int = 0,
+    device: Device = "cpu",
+) -> Policy:
     """Build ``rdvla-fixed``: the same depth at every query.
 
     Depth 12 is Table I's "Fixed". The paper states no horizon for its fixed rows; 5 of 8 is the released script's
@@ -51,8 +70,12 @@ def adaptive(
     horizon_long: int = 8,
     tau: int | None = None,
     sense: Sense = "paper",
-    config: str = "nano",
+    config: str | None = None,
+    checkpoint: str | None = None,
+    unnorm_key: str | None = None,
     weights_seed: int = 0,
+    padded_slots: int = 0,
+    device: Device = "cpu",
 ) -> Policy:
     """Build ``rdvla-adaptive``: stop when the chunk settles; execute less of it when that took long (eq. 8).
 
@@ -75,8 +98,12 @@ def linear_decay(
     horizon_max: int = 8,
     tau_base: int = 7,
     sense: Sense = "paper",
-    config: str = "nano",
+    config: str | None = None,
+    checkpoint: str | None = None,
+    unnorm_key: str | None = None,
     weights_seed: int = 0,
+    padded_slots: int = 0,
+    device: Device = "cpu",
 ) -> Policy:
     """Build ``rdvla-linear-decay``: one action fewer for each iteration beyond ``tau_base`` (eq. 9).
 
@@ -98,8 +125,12 @@ def pure(
     max_depth: int = 32,
     min_depth: int = 2,
     horizon: int = 5,
-    config: str = "nano",
+    config: str | None = None,
+    checkpoint: str | None = None,
+    unnorm_key: str | None = None,
     weights_seed: int = 0,
+    padded_slots: int = 0,
+    device: Device = "cpu",
 ) -> Policy:
     """Build ``rdvla-pure``: stop when the chunk settles; a constant horizon (Table II, "pure KL")."""
     settings = dict(locals())
@@ -120,25 +151,58 @@ def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
         raise UnknownName(name, value, known, f"allowed: {', '.join(known)}")
 
 
+def _require_one_kind_of_weights(settings: dict[str, Any]) -> None:
+    if settings["checkpoint"] is None and settings["unnorm_key"] is not None:
+        raise UsageError("unnorm_key chooses among a checkpoint's statistics: it has no effect without checkpoint=")
+    if settings["checkpoint"] is not None and settings["weights_seed"] != 0:
+        raise UsageError("weights_seed draws untrained weights: it has no effect beside checkpoint=")
+
+
 def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str, Any]) -> Policy:
-    """Build the model that ``settings`` names, untrained, and its card."""
-    sizes = named_config(settings["config"])
+    """Build the model that ``settings`` names, with its weights, and its card."""
+    _require_choice("device", settings["device"], get_args(Device))
+    if not 0 <= settings["padded_slots"] <= MAX_PADDED_SLOTS:
+        raise UsageError(f"padded_slots must be from 0 to {MAX_PADDED_SLOTS}, got {settings['padded_slots']}")
+    checkpoint = settings["checkpoint"]
+    _require_one_kind_of_weights(settings)
+    sizes = named_config(settings["config"] or ("nano" if checkpoint is None else "rdvla-0.5b"))
     if horizon.longest > sizes.head.chunk:
         raise UsageError(f"policy '{name}': horizon {horizon.longest} exceeds the chunk of {sizes.head.chunk} actions")
+
+    import torch
 
     from rdvla_bench.policies.rdvla.model import untrained
     from rdvla_bench.policies.rdvla.policy import RdvlaPolicy
     from rdvla_bench.policies.rdvla.weights import digest
 
-    model = untrained(sizes, settings["weights_seed"])
+    if settings["device"] == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"policy '{name}': device=cuda, but PyTorch finds no GPU here")
+    settings = {**settings, "config": sizes.name}
+    if checkpoint is None:
+        model, weights, interface = untrained(sizes, settings["weights_seed"]), "untrained", None
+        for key in ("checkpoint", "unnorm_key"):
+            del settings[key]
+    else:
+        from rdvla_bench.policies.rdvla.checkpoint import load
+
+        loaded = load(checkpoint, sizes, settings["unnorm_key"])
+        model, weights, interface = loaded.model, loaded.name, loaded.interface
+        settings |= {"checkpoint": weights, "unnorm_key": interface.statistics.key, "interface": interface.describe()}
     card = PolicyCard(
         name=name,
-        weights="untrained",
+        weights=weights,
         cameras=sizes.backbone.cameras,
         chunk=sizes.head.chunk,
         horizon=horizon.describe(),
         exit_rule=exit_rule.describe(),
-        config={**settings, "model": sizes.to_json()},
+        config={**settings, "model": model.config.to_json()},
         weights_sha256=digest(model),
     )
-    return RdvlaPolicy(model, card, exit_rule, horizon)
+    return RdvlaPolicy(
+        model.to(settings["device"]),
+        card,
+        exit_rule,
+        horizon,
+        padded_slots=settings["padded_slots"],
+        interface=interface,
+    )

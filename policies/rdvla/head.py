@@ -39,7 +39,10 @@ class Tap(NamedTuple):
 
 
 class KeysValues(NamedTuple):
-    """One layer's view of the conditioning, tanh(gate) folded into the vision keys."""
+    """One layer's view of the conditioning, tanh(gate) folded into the vision keys.
+
+    Contiguous: a matrix product over (B, h) would copy what is not, in every iteration.
+    """
 
     keys: Tensor  # (B, h, N, d)
     values: Tensor  # (B, h, N, d)
@@ -125,7 +128,7 @@ class RecurrentLayer(nn.Module):
         gated = self.k_vision(tap.vision) * torch.tanh(self.gate)  # q.(k tanh g) = (q.k) tanh g
         keys = torch.cat([self.k_latents(latents), gated], dim=1)  # (B, N, D)
         values = torch.cat([self.v_latents(latents), self.v_vision(tap.vision)], dim=1)
-        return KeysValues(self._split(keys), self._split(values))
+        return KeysValues(self._split(keys).contiguous(), self._split(values).contiguous())
 
     def forward(self, x: Tensor, context: KeysValues, rope: tuple[Tensor, Tensor]) -> Tensor:
         """Map (B, K, D) to (B, K, D)."""
@@ -146,7 +149,7 @@ class RecurrentLayer(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return softmax(q k^T / sqrt(d)) v as (B, K, D); no mask."""
-        weights = torch.softmax(q @ k.transpose(-2, -1) * self.scale, dim=-1)  # (B, h, K, N)
+        weights = torch.softmax(q * self.scale @ k.transpose(-2, -1), dim=-1)  # (B, h, K, N)
         return (weights @ v).transpose(1, 2).flatten(-2)
 
 
