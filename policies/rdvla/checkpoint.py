@@ -30,7 +30,7 @@ from rdvla_bench.errors import UsageError
 from rdvla_bench.policies.rdvla import statistics
 from rdvla_bench.policies.rdvla.config import HeadConfig, RdvlaConfig
 from rdvla_bench.policies.rdvla.keymap import Part, from_released
-from rdvla_bench.policies.rdvla.model import RdvlaModel
+from rdvla_bench.policies.rdvla.model import RdvlaModel, with_weights
 from rdvla_bench.policies.rdvla.released import ReleasedInterface
 
 TOKENIZER = "qwen2.5"
@@ -113,10 +113,7 @@ def load(checkpoint: str, sizes: RdvlaConfig, unnorm_key: str | None) -> Release
         source = folder.file(what)
         files[part], names[part] = _pickled(source), str(source)
     state = from_released(files, config, names)
-    with torch.random.fork_rng(devices=[]):  # transformers' constructors draw from the global generator
-        model = RdvlaModel(config)
-    model.load_state_dict(state, assign=True)
-    return Released(folder.name, model.eval().requires_grad_(requires_grad=False), interface)
+    return Released(folder.name, with_weights(config, state), interface)
 
 
 def locate(checkpoint: str) -> Folder:
