@@ -56,6 +56,10 @@ _HEAD_CONSTANTS = {"rms_norm_eps": 1e-6, "rope_base": 1e4}  # built into the hea
 _HEAD_UNUSED = {"_type", "backprop_depth", "random_iterations"}  # training alone
 _TIMM = {"rdvla-0.5b": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"]}
 
+_BROKEN_JSON = (OSError, ValueError)
+_BROKEN_PICKLE = (OSError, pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError)
+_BROKEN_SAFETENSORS = (OSError, SafetensorError)
+
 T = TypeVar("T")
 
 
@@ -219,7 +223,7 @@ def _vlm(folder: Folder) -> tuple[dict[str, Tensor], Path]:
     whole = folder.path / FILES["vlm"]
     if whole.exists() or not index.exists():
         source = folder.file("vlm")
-        return _read(source, lambda: load_file(source), (SafetensorError,)), source
+        return _read(source, lambda: load_file(source), _BROKEN_SAFETENSORS), source
     listed = _json(index).get("weight_map")
     if not isinstance(listed, Mapping) or not all(Path(str(name)).name == name for name in listed.values()):
         raise UsageError(f"{index}: expected 'weight_map', tensor names to file names")
@@ -228,7 +232,7 @@ def _vlm(folder: Folder) -> tuple[dict[str, Tensor], Path]:
         shard = folder.path / name
         if not shard.exists():
             raise UsageError(f"{index}: its shard {name} is missing")
-        tensors |= _read(shard, lambda path=shard: load_file(path), (SafetensorError,))  # type: ignore[misc]
+        tensors |= _read(shard, lambda path=shard: load_file(path), _BROKEN_SAFETENSORS)  # type: ignore[misc]
     return tensors, index
 
 
@@ -236,14 +240,14 @@ def _pickled(source: Path) -> dict[str, Tensor]:
     def read() -> Any:
         return torch.load(source, map_location="cpu", weights_only=True)
 
-    found = _read(source, read, (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError))
+    found = _read(source, read, _BROKEN_PICKLE)
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UsageError(f"{source}: expected tensors by name")
     return dict(found)
 
 
 def _json(source: Path) -> dict[str, Any]:
-    found = _read(source, lambda: json.loads(source.read_text("utf-8")), (ValueError,))
+    found = _read(source, lambda: json.loads(source.read_text("utf-8")), _BROKEN_JSON)
     if not isinstance(found, dict):
         raise UsageError(f"{source}: expected a JSON object")
     return found
@@ -253,6 +257,6 @@ def _read(source: Path, read: Callable[[], T], errors: tuple[type[Exception], ..
     """Return ``read()``, its ``errors`` in one line."""
     try:
         return read()
-    except (OSError, *errors) as error:
+    except errors as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UsageError(f"{source}: cannot be read: {reason}") from error

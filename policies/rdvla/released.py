@@ -57,7 +57,8 @@ def transform(image: NDArray[np.uint8], size: int) -> Tensor:
 
 def gripper_to_env(value: NDArray[np.float32]) -> NDArray[np.float32]:
     """Map the data set's 0 (close) .. 1 (open) to the env's +1 (close), -1 (open); 0 exactly between."""
-    return -np.sign(2.0 * value - 1.0)
+    closed: NDArray[np.float32] = -np.sign(2.0 * value - 1.0)
+    return closed
 
 
 @dataclass(frozen=True, eq=False)
