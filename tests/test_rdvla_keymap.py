@@ -11,6 +11,7 @@ pytest.importorskip("transformers")
 
 from torch import Tensor  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
+from transformers import Qwen2Config, Qwen2ForCausalLM  # noqa: E402
 
 from rdvla_bench.errors import UsageError  # noqa: E402
 from rdvla_bench.policies.rdvla.config import (  # noqa: E402
@@ -165,6 +166,47 @@ def test_towers_compute_what_timms_compute_with_the_same_file() -> None:
     )
     with torch.inference_mode():
         torch.testing.assert_close(loaded(files).backbone.vision(pixels), want, rtol=1e-4, atol=1e-5)
+
+
+def released_states(patches: Tensor, text: list[int], vlm: dict[str, Tensor]) -> Tensor:
+    """Return all hidden states, (layers + 1, positions, D), as the released model puts its sequence together."""
+    size = TINY.backbone.llm
+    config = Qwen2Config(
+        vocab_size=TINY.backbone.vocab,
+        hidden_size=size.width,
+        intermediate_size=size.ffn,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.kv_heads,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        tie_word_embeddings=True,
+    )
+    with torch.random.fork_rng(devices=[]):
+        model = Qwen2ForCausalLM(config).eval()
+    prefix = "language_model."
+    weights = {name.removeprefix(prefix): tensor for name, tensor in vlm.items() if name.startswith(prefix)}
+    assert model.load_state_dict(weights, strict=False).missing_keys in ([], ["lm_head.weight"])
+    embedded = model.get_input_embeddings()(torch.tensor([[*text, *[1] * 64, 2]])).clone()  # placeholders, stop token
+    embedded[:, len(text) : len(text) + 64] = vlm["action_queries.weight"]
+    sequence = torch.cat([embedded[:, :1], patches, embedded[:, 1:]], dim=1)
+    states = model.model(inputs_embeds=sequence, output_hidden_states=True).hidden_states
+    return torch.cat(states)
+
+
+def test_taps_are_the_released_slices_of_the_released_sequence() -> None:
+    files = released()
+    backbone = loaded(files).backbone
+    pixels = torch.rand(1, 2, 3, 24, 24, generator=torch.Generator().manual_seed(4))
+    text = [5, 17, 3, 80, 41]
+    with torch.inference_mode():
+        taps = backbone(pixels, [text])
+        patches = backbone.projector(backbone.vision(pixels[0])).flatten(0, 1)[None]
+        states = released_states(patches, text, files[Part.VLM])
+    n_patches, n_prompt = patches.shape[1], len(text) - 1  # the script's NUM_PATCHES and NUM_PROMPT_TOKENS
+    for layer, tap in taps.items():
+        start = n_patches + n_prompt
+        torch.testing.assert_close(tap.vision[0], states[layer, :n_patches], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(tap.latents[0], states[layer, start : start + 64], rtol=1e-4, atol=1e-5)
 
 
 def test_what_nothing_reads_may_be_there_or_not() -> None:
