@@ -2,7 +2,7 @@
 
 The released evaluation script resizes 256 -> 224 with an antialiased Lanczos-3 filter, crops the centre 90 % of the
 area and stretches it back with a bilinear filter. Both steps are linear and separable, so they are one matrix here.
-Left out: its JPEG round trip and its rounding to 8 bits between the steps.
+Left out: its JPEG round trip and its rounding to 8 bits between the steps, which ``policies.rdvla.released`` has.
 """
 
 from __future__ import annotations
