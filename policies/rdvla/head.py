@@ -73,9 +73,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis."""
-        wide = x.float()
-        scale = wide.pow(2).mean(-1, keepdim=True).add(RMS_EPS).rsqrt()
-        return (wide * scale * self.weight).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight, RMS_EPS)  # sums in float32, whatever x is
 
 
 class ProprioProjector(nn.Module):
@@ -126,9 +124,9 @@ class RecurrentLayer(nn.Module):
         """Project latents with the proprio token, and vision, to this layer's keys and values."""
         latents = torch.cat([tap.latents, proprio], dim=1)  # (B, L+1, D)
         gated = self.k_vision(tap.vision) * torch.tanh(self.gate)  # q.(k tanh g) = (q.k) tanh g
-        keys = torch.cat([self.k_latents(latents), gated], dim=1)  # (B, N, D)
-        values = torch.cat([self.v_latents(latents), self.v_vision(tap.vision)], dim=1)
-        return KeysValues(self._split(keys).contiguous(), self._split(values).contiguous())
+        keys = self._split(self.k_latents(latents)), self._split(gated)  # (B, h, L+1, d), (B, h, V, d)
+        values = self._split(self.v_latents(latents)), self._split(self.v_vision(tap.vision))
+        return KeysValues(torch.cat(keys, dim=2), torch.cat(values, dim=2))
 
     def forward(self, x: Tensor, context: KeysValues, rope: tuple[Tensor, Tensor]) -> Tensor:
         """Map (B, K, D) to (B, K, D)."""

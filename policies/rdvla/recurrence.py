@@ -123,13 +123,15 @@ class Recurrence:
 
     def _read(self, rows: Sequence[int], chunks: Floats) -> list[tuple[int, Exit]]:
         """Compare each row's chunk, (B, K, A), with the one before; let go of those that stop."""
+        samples = [self._samples[row] for row in rows]
+        # A first chunk is compared with itself, and the value not used: one call of the rule serves all.
+        previous = np.stack([c if s.previous is None else s.previous for s, c in zip(samples, chunks, strict=True)])
+        values = self._rule.value(previous, chunks).tolist()
         stopped = []
-        for row, chunk in zip(rows, chunks, strict=True):
-            sample = self._samples[row]
+        for row, sample, chunk, value in zip(rows, samples, chunks, values, strict=True):
             sample.decodes += 1
             is_last = sample.depth == self._rule.max_depth
             if sample.previous is not None:
-                value = float(self._rule.value(sample.previous[None], chunk[None])[0])
                 sample.trace.append(value)
                 is_last |= self._rule.stops(value)
             sample.previous = chunk
