@@ -16,6 +16,12 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 
+from rdvla_bench.commands.bench_model_loops import (  # noqa: E402
+    PAPER_DEPTH,
+    drawn_head_case,
+    published_loop,
+    published_read,
+)
 from rdvla_bench.errors import PolicyFault  # noqa: E402
 from rdvla_bench.policies import rdvla  # noqa: E402
 from rdvla_bench.policies.rdvla.config import HeadConfig  # noqa: E402
@@ -261,3 +267,37 @@ def test_a_bad_observation_is_refused_when_submitted_and_harms_no_other() -> Non
     while len(stream):
         answers += stream.step()
     assert len(answers) == 1
+
+
+def test_blocks_that_nobody_reads_are_not_run_and_the_others_give_the_same_bits() -> None:
+    policy = cast("RdvlaPolicy", rdvla.adaptive())
+    backbone, runs = policy.model.backbone, []
+    blocks = {
+        "dino": backbone.vision.dino.encoder.layer,
+        "llm": backbone.llm.layers,
+    }
+    for name, stack in blocks.items():
+        for i, block in enumerate(stack):
+            block.register_forward_hook(lambda *_, name=name, i=i: runs.append((name, i)))
+    with torch.inference_mode():
+        ours = policy.read([policy.prepare(observation(0))])
+        assert runs == [("dino", 0), ("dino", 1), ("llm", 0), ("llm", 1), ("llm", 2)]
+        everything = published_read(policy, observation(0))
+    assert set(ours.taps) == set(everything.taps)
+    for tap, (latents, vision) in everything.taps.items():
+        assert torch.equal(ours.taps[tap].latents, latents)
+        assert torch.equal(ours.taps[tap].vision, vision)
+
+
+def test_the_published_loop_stops_at_the_same_depth_with_the_same_chunk(head, alone) -> None:
+    for i in range(4):
+        depth, chunk = published_loop(head, backbone([i]), noise(i)[None], RULE)
+        assert depth == alone[i].exit.depth
+        np.testing.assert_allclose(chunk, alone[i].exit.chunk, rtol=0, atol=TOLERANCE)
+
+
+def test_the_drawn_head_is_set_to_the_papers_mean_depth() -> None:
+    case = drawn_head_case("nano", 12, 0, "cpu")
+    with torch.inference_mode():
+        depths = [depth for depth, _ in case.ours(4)]
+    assert np.mean(depths) == pytest.approx(PAPER_DEPTH, abs=0.3)

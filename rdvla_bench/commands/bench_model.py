@@ -77,9 +77,13 @@ def measure(options: Model) -> int:
     if options.out and options.out.suffix not in (".md", ".json"):
         raise UsageError(f"--out {options.out} ends neither in .md nor in .json")
     try:
+        import torch
+
         from rdvla_bench.commands import bench_model_loops as loops
     except ModuleNotFoundError as error:
         raise MissingExtra("bench model", "model", f"no module '{error.name}'") from error
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda, but PyTorch finds no GPU here")
     rows: list[Row] = []
     for name in filter(None, (text.strip() for text in options.cases.split(","))):
         arguments = (options.queries, options.seed, options.device)

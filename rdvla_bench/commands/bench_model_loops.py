@@ -1,6 +1,7 @@
 """The two ways of answering RD-VLA queries that ``bench model`` compares, on the same weights.
 
-The published loop is restated here from its description: one query at a time; the keys and values of the conditioning
+The published loop is restated here from its description: one query at a time; every block of towers and language
+model run, those behind the last one read too; the keys and values of the conditioning
 made anew in every iteration; latent and vision logits made apart, the gate on the latter; the coda run after every
 iteration, and once more on the final scratchpad after the loop has ended. One line differs: the first scratchpad is
 handed in, where the published one comes from the global generator, so that there is something to compare at all.
@@ -19,10 +20,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rdvla_bench.policies import rdvla
+from rdvla_bench.policies.rdvla.backbone import REGISTERS
 from rdvla_bench.policies.rdvla.config import HeadConfig, named_config
 from rdvla_bench.policies.rdvla.engine import DepthEngine, Inputs
 from rdvla_bench.policies.rdvla.exit_rules import ExitRule, FixedDepth, MeanSquaredChange
 from rdvla_bench.policies.rdvla.head import RecurrentHead, RecurrentLayer, Tap, rotate
+from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET, normalise
 from rdvla_bench.policies.rdvla.policy import RdvlaPolicy, one_thread
 from rdvla_bench.policies.rdvla.weights import initialise, truncated_normal
 from rdvla_bench.seeding import generator
@@ -33,6 +36,23 @@ Stop = tuple[int, Chunk]  # depth and the chunk, (K, A) normalised or in the env
 
 PAPER_DEPTH = 7.9
 """Mean depth of adaptive queries at delta 5e-4 that the drawn head is set to."""
+
+
+def published_read(policy: RdvlaPolicy, obs: Observation) -> Inputs:
+    """Return what the head reads of one query, all hidden states of all blocks having been made."""
+    query, backbone = policy.prepare(obs), policy.model.backbone
+    pixels = query.pixels.to(policy.device)
+    towers = backbone.vision
+    dino = towers.dino(normalise(pixels, IMAGENET), output_hidden_states=True).hidden_states[-2][:, 1 + REGISTERS :]
+    siglip = towers.siglip(normalise(pixels, HALVES), output_hidden_states=True).hidden_states[-2]
+    patches = backbone.projector(torch.cat([dino, siglip], dim=-1)).flatten(0, 1)
+    words = backbone.llm.embed_tokens(torch.tensor(query.text, device=policy.device))
+    sequence = torch.cat([words[:1], patches, words[1:], backbone.action_queries.weight])[None]
+    states = backbone.llm(inputs_embeds=sequence, output_hidden_states=True).hidden_states
+    n_vision, start = len(patches), len(patches) + len(query.text) - 1
+    latents = slice(start, start + backbone.config.latents)
+    taps = {tap: Tap(states[tap][:, latents], states[tap][:, :n_vision]) for tap in backbone.taps}
+    return Inputs(taps, policy.model.proprio(torch.from_numpy(query.proprio)[None].to(policy.device)))
 
 
 def published_loop(head: RecurrentHead, inputs: Inputs, unit_noise: Tensor, rule: ExitRule) -> Stop:
@@ -128,7 +148,7 @@ def query_case(model: str, n: int, seed: int, device: str) -> tuple[Case, Case]:
 
     def published() -> list[Stop]:
         return [
-            published_loop(head, policy.read([policy.prepare(obs)]), s[None], rule)
+            published_loop(head, published_read(policy, obs), s[None], rule)
             for obs, s in zip(asked, start, strict=True)
         ]
 
