@@ -102,7 +102,10 @@ def build(folder: Path, model: RdvlaModel) -> Path:
     }
     (folder / "config.json").write_text(json.dumps({"image_sizes": [24, 24], "text_config": text}))
     (folder / "dataset_statistics.json").write_text(json.dumps(statistics()))
-    tokenizer().save(str(folder / "tokenizer.json"))
+    saved = tokenizer()
+    saved.enable_padding(length=64)
+    saved.enable_truncation(4)
+    saved.save(str(folder / "tokenizer.json"))
     (folder / "modeling_prismatic.py").write_text("raise SystemExit('code of a checkpoint was run')")
     return folder
 

@@ -209,6 +209,8 @@ def _tokenizer(source: Path, vocab: int) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(source))
     except Exception as error:  # tokenizers raises nothing narrower
         raise UsageError(f"{source}: no tokenizer can be built of it: {error}") from error
+    tokenizer.no_padding()  # a saved tokenizer keeps the settings of its last call
+    tokenizer.no_truncation()
     if tokenizer.get_vocab_size() > vocab:
         raise UsageError(f"{source}: {tokenizer.get_vocab_size()} tokens, the model embeds {vocab}")
     for marker in ("<|im_start|>", "<|im_end|>"):
