@@ -15,14 +15,17 @@ pytest.importorskip("transformers")
 from safetensors.torch import load_file  # noqa: E402
 
 from rdvla_bench.errors import RunMismatch, UsageError  # noqa: E402
+from rdvla_bench.policies import rdvla  # noqa: E402
 from rdvla_bench.policies.rdvla.training import checkpoints  # noqa: E402
 from rdvla_bench.policies.rdvla.training.batches import DataOrder, collate  # noqa: E402
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, read_model  # noqa: E402
+from rdvla_bench.policies.rdvla.training.dataset import Sample  # noqa: E402
 from rdvla_bench.policies.rdvla.training.objective import WINDOW, unroll  # noqa: E402
 from rdvla_bench.policies.rdvla.training.recipe import Recipe  # noqa: E402
 from rdvla_bench.policies.rdvla.training.session import LOG, MODEL, STATE, Session  # noqa: E402
 from rdvla_bench.policies.rdvla.training.trainer import Diverged, Trainer  # noqa: E402
 from rdvla_bench.policies.rdvla.weights import digest  # noqa: E402
+from rdvla_bench.types import Observation  # noqa: E402
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(steps=6, batch_size=3, mean_depth=4, learning_rate=1e-3, ema=0.9)
@@ -64,7 +67,7 @@ def test_gradients_reach_exactly_the_last_eight_iterations(depth: int, monkeypat
     unroll(model.head, conditioning, torch.ones(2, 8, 32), depth).square().sum().backward()
 
     assert len(scratchpads) == depth
-    within = min(depth, WINDOW)
+    within = min(depth, 8)
     assert not any(s.requires_grad for s in scratchpads[: depth - within])
     assert all(s.grad.abs().sum() > 0 for s in scratchpads[depth - within :])
     assert model.head.gamma_init.grad is None
@@ -161,6 +164,36 @@ def test_the_exported_model_is_the_average_and_loads_alone(tmp_path: Path) -> No
     assert not torch.equal(exported, learner.model.head.output_proj.weight)
 
 
+def test_a_trained_model_plays_in_the_bounds_of_its_data(tmp_path: Path) -> None:
+    learner = trainer(Recipe(batch_size=4, mean_depth=4, learning_rate=3e-3, steps=60, schedule="cosine"), n=4)
+    with Session(tmp_path, learner) as session:
+        finish(session, 60)
+        session.save()
+    policy = rdvla.fixed(depth=8, checkpoint=str(tmp_path / MODEL))
+    assert policy.card.weights == "tiny, 60 steps"
+    assert str(tmp_path) not in str(policy.card.to_json())
+    for sample in learner.data.samples:
+        chunk, _ = policy.act(observation(sample), None, np.random.default_rng(0))
+        assert np.abs(chunk.actions[:, :6] - sample["chunk"][:, :6]).mean() < 0.25
+        np.testing.assert_array_equal(chunk.actions[:, 6], sample["chunk"][:, 6])  # -1 or 1, nothing between
+
+
+def observation(sample: Sample) -> Observation:
+    return {"images": sample["images"], "proprio": sample["proprio"], "instruction": sample["instruction"]}
+
+
+def test_what_stands_in_the_file_is_no_setting(tmp_path: Path) -> None:
+    with Session(tmp_path, trainer()) as session:
+        session.save()
+    path = str(tmp_path / MODEL)
+    with pytest.raises(UsageError, match="config has no effect beside checkpoint="):
+        rdvla.fixed(checkpoint=path, config="nano")
+    with pytest.raises(UsageError, match="unnorm_key has no effect beside checkpoint="):
+        rdvla.fixed(checkpoint=path, unnorm_key="libero")
+    with pytest.raises(UsageError, match="horizon 9 exceeds the chunk of 8"):
+        rdvla.fixed(checkpoint=path, horizon=9)
+
+
 def test_a_frozen_part_does_not_move() -> None:
     learner = trainer(replace(RECIPE, freeze="vision"))
     before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
@@ -209,11 +242,11 @@ def test_a_wrong_file_of_weights_is_named(tmp_path: Path) -> None:
         ({"head.output_proj.bias": torch.ones(3)}, r"head.output_proj.bias is \(3,\), expected \(7,\)"),
         ({"head.output_proj.bias": torch.full((7,), torch.nan)}, "bias has values that are not finite"),
     ):
-        checkpoints.write_model(tmp_path / "w", weights | change, tiny_config(), learner.data.statistics, {})
+        checkpoints.write_model(tmp_path / "w", weights | change, tiny_config(), learner.data.statistics, {"step": 1})
         with pytest.raises(CheckpointError, match=says):
             read_model(tmp_path / "w")
     del weights["head.gamma_adapt"]
-    checkpoints.write_model(tmp_path / "w", weights, tiny_config(), learner.data.statistics, {})
+    checkpoints.write_model(tmp_path / "w", weights, tiny_config(), learner.data.statistics, {"step": 1})
     with pytest.raises(CheckpointError, match=r"lacks head.gamma_adapt \(1 missing\)"):
         read_model(tmp_path / "w")
 

@@ -4,15 +4,17 @@ Four named policies, each a factory whose keyword parameters are its ``--set`` k
 is called, not before.
 
 ``checkpoint=PATH`` or ``hf://owner/name`` loads weights in the released layout, by default into ``rdvla-0.5b``;
-``unnorm_key`` chooses among its statistics. Without one the model is untrained, by default ``nano``, and its card says
-so; ``weights_seed`` chooses the weights.
+``unnorm_key`` chooses among its statistics. ``checkpoint=FILE.safetensors`` loads a model that ``rdvla_bench.train``
+wrote; sizes and statistics stand in the file. Without one the model is untrained, by default ``nano``, and its card
+says so; ``weights_seed`` chooses the weights.
 
 ``padded_slots=N`` computes every query in a batch of N, so that a batched answer has the bits of a single one (CPU).
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from rdvla_bench.errors import UnknownName, UsageError
 from rdvla_bench.policies.horizon import (
@@ -22,7 +24,7 @@ from rdvla_bench.policies.horizon import (
     ReleasedBinaryHorizon,
     ReleasedLinearDecayHorizon,
 )
-from rdvla_bench.policies.rdvla.config import named_config
+from rdvla_bench.policies.rdvla.config import RdvlaConfig, named_config
 from rdvla_bench.policies.rdvla.exit_rules import (
     CosineSimilarity,
     ExitRule,
@@ -32,11 +34,16 @@ from rdvla_bench.policies.rdvla.exit_rules import (
 )
 from rdvla_bench.policy import Policy, PolicyCard
 
+if TYPE_CHECKING:
+    from rdvla_bench.policies.rdvla.interface import Interface
+    from rdvla_bench.policies.rdvla.model import RdvlaModel
+
 Criterion = Literal["mse", "l2", "cosine"]
 Sense = Literal["paper", "released"]
 Device = Literal["cpu", "cuda"]
 Horizon = FixedHorizon | BinaryHorizon | ReleasedBinaryHorizon | LinearDecayHorizon | ReleasedLinearDecayHorizon
 
+TRAINED_HERE = ".safetensors"  # a file; the released layout is a folder
 MAX_PADDED_SLOTS = 256  # a guard against typing errors; every query costs this many
 
 
@@ -165,37 +172,30 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
         raise UsageError(f"padded_slots must be from 0 to {MAX_PADDED_SLOTS}, got {settings['padded_slots']}")
     checkpoint = settings["checkpoint"]
     _require_one_kind_of_weights(settings)
-    sizes = named_config(settings["config"] or ("nano" if checkpoint is None else "rdvla-0.5b"))
-    if horizon.longest > sizes.head.chunk:
-        raise UsageError(f"policy '{name}': horizon {horizon.longest} exceeds the chunk of {sizes.head.chunk} actions")
+    is_trained_here = checkpoint is not None and checkpoint.endswith(TRAINED_HERE)
+    if not is_trained_here:  # before anything heavy is loaded
+        settings = {**settings, "config": settings["config"] or ("nano" if checkpoint is None else "rdvla-0.5b")}
+        _require_fit(name, horizon, named_config(settings["config"]))
 
     import torch
 
-    from rdvla_bench.policies.rdvla.model import untrained
     from rdvla_bench.policies.rdvla.policy import RdvlaPolicy
     from rdvla_bench.policies.rdvla.weights import digest
 
     if settings["device"] == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"policy '{name}': device=cuda, but PyTorch finds no GPU here")
-    settings = {**settings, "config": sizes.name}
-    if checkpoint is None:
-        model, weights, interface = untrained(sizes, settings["weights_seed"]), "untrained", None
-        for key in ("checkpoint", "unnorm_key"):
-            del settings[key]
-    else:
-        from rdvla_bench.policies.rdvla.checkpoint import load
-
-        loaded = load(checkpoint, sizes, settings["unnorm_key"])
-        model, weights, interface = loaded.model, loaded.name, loaded.interface
-        settings |= {"checkpoint": weights, "unnorm_key": interface.statistics.key, "interface": interface.describe()}
+    load = _load_untrained if checkpoint is None else _load_trained_here if is_trained_here else _load_released
+    weighted = load(settings)
+    model, sizes = weighted.model, weighted.model.config
+    _require_fit(name, horizon, sizes)
     card = PolicyCard(
         name=name,
-        weights=weights,
+        weights=weighted.name,
         cameras=sizes.backbone.cameras,
         chunk=sizes.head.chunk,
         horizon=horizon.describe(),
         exit_rule=exit_rule.describe(),
-        config={**settings, "model": model.config.to_json()},
+        config={**weighted.settings, "model": sizes.to_json()},
         weights_sha256=digest(model),
     )
     return RdvlaPolicy(
@@ -204,5 +204,54 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
         exit_rule,
         horizon,
         padded_slots=settings["padded_slots"],
-        interface=interface,
+        interface=weighted.interface,
     )
+
+
+class _Weighted(NamedTuple):
+    """A model with weights."""
+
+    model: RdvlaModel
+    name: str  # what the weights call themselves
+    interface: Interface | None  # None: the conventions of untrained weights
+    settings: dict[str, Any]  # as they stand on the card, without paths
+
+
+def _load_untrained(settings: dict[str, Any]) -> _Weighted:
+    from rdvla_bench.policies.rdvla.model import untrained
+
+    model = untrained(named_config(settings["config"]), settings["weights_seed"])
+    kept = {key: value for key, value in settings.items() if key not in ("checkpoint", "unnorm_key")}
+    return _Weighted(model, "untrained", None, kept)
+
+
+def _load_released(settings: dict[str, Any]) -> _Weighted:
+    from rdvla_bench.policies.rdvla.checkpoint import load
+
+    loaded = load(settings["checkpoint"], named_config(settings["config"]), settings["unnorm_key"])
+    key, conventions = loaded.interface.statistics.key, loaded.interface.describe()
+    there = {"checkpoint": loaded.name, "unnorm_key": key, "interface": conventions}
+    return _Weighted(loaded.model, loaded.name, loaded.interface, {**settings, **there})
+
+
+def _load_trained_here(settings: dict[str, Any]) -> _Weighted:
+    from rdvla_bench.policies.rdvla.trained import TrainedInterface
+    from rdvla_bench.policies.rdvla.training.checkpoints import read_model
+
+    for key in ("config", "unnorm_key"):
+        if settings[key] is not None:
+            raise UsageError(f"{key} has no effect beside checkpoint={settings['checkpoint']}: it stands in the file")
+    loaded = read_model(Path(settings["checkpoint"]))
+    sizes = loaded.model.config
+    interface = TrainedInterface(sizes.backbone, loaded.statistics)
+    name = f"{sizes.name}, {loaded.origin['step']} steps"
+    kept = {key: value for key, value in settings.items() if key not in ("checkpoint", "unnorm_key", "weights_seed")}
+    there = {"config": sizes.name, "interface": interface.describe(), "origin": dict(loaded.origin)}
+    return _Weighted(loaded.model, name, interface, {**kept, **there})
+
+
+def _require_fit(policy: str, horizon: Horizon, sizes: RdvlaConfig) -> None:
+    if horizon.longest > sizes.head.chunk:
+        raise UsageError(
+            f"policy '{policy}': horizon {horizon.longest} exceeds the chunk of {sizes.head.chunk} actions"
+        )

@@ -101,7 +101,7 @@ def read_model(path: Path) -> TrainedModel:
     try:
         config = config_from_json(header["config"])
         statistics = parse(header["statistics"], None, config.head.action, config.head.proprio, str(path))
-        origin = header["origin"]
+        origin: dict[str, Any] = {"step": int(header["origin"]["step"]), **header["origin"]}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header cannot be read ({type(error).__name__}: {error})") from error
     with torch.random.fork_rng(devices=[]):  # transformers' constructors draw from the global generator
@@ -142,7 +142,8 @@ def _read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         with safe_open(path, framework="pt") as file:
             header: dict[str, Any] = json.loads((file.metadata() or {}).get(HEADER, "{}"))
             if header.get("format") != expected:
-                raise CheckpointError(f"{path}: expected format '{expected}', got '{header.get('format')}'")
+                found = f"'{header['format']}'" if "format" in header else "none (a released checkpoint is a folder)"
+                raise CheckpointError(f"{path}: expected format '{expected}', got {found}")
             return {key: file.get_tensor(key) for key in file.keys()}, header  # noqa: SIM118 - no mapping
     except SafetensorError as error:
         raise CheckpointError(f"{path} is no complete safetensors file: {error}") from error
