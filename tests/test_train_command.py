@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -52,6 +53,29 @@ def test_the_command_trains_and_the_same_command_again_resumes(
     assert sorted(p.name for p in out.iterdir()) == [
         "config.json", "log.jsonl", "model.safetensors", "train_state.safetensors",
     ]  # fmt: skip
+
+
+def test_ctrl_c_finishes_the_step_and_saves_it(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    from rdvla_bench.policies.rdvla.training.trainer import StepReport, Trainer
+
+    plain = Trainer.advance
+
+    def interrupted(self: Trainer) -> StepReport:
+        signal.raise_signal(signal.SIGINT)
+        return plain(self)
+
+    monkeypatch.setattr(Trainer, "advance", interrupted)
+    arguments = call(data, tmp_path / "run", "--steps", "3")
+    assert main(arguments) == 130
+    said = capsys.readouterr().out
+    assert "interrupted; 1 of 3 steps are safe" in said
+    assert f"resume: python -m rdvla_bench.train {' '.join(arguments)}" in said
+    monkeypatch.undo()
+    assert main(arguments) == 0
+    assert "1 of 3 steps are done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +40,7 @@ class TrainArguments:
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
     """What determines the weights."""
     save_every: int = 500
-    """Steps between two saved states; the last step and Ctrl-C save too."""
+    """Steps between two saved states; the last step and the one that Ctrl-C waits for are saved too."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute; auto takes the GPU if there is one. Bits are promised on the CPU alone."""
     tensorboard: bool = False
@@ -134,25 +136,40 @@ def _device(wanted: str) -> str:
     return wanted
 
 
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C wait for the end of a step; yields whether it came. The second one does not wait."""
+    came = threading.Event()
+
+    def note(*_: object) -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+        came.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _train(session: Session, arguments: TrainArguments) -> bool:
-    """Train to the last step; return False if Ctrl-C came first."""
+    """Train to the last step and save; return False if Ctrl-C came first."""
     trainer, steps = session.trainer, arguments.recipe.steps
     board = TensorBoard(arguments.out / "tensorboard", trainer.step) if arguments.tensorboard else None
     try:
-        with _meter(steps, trainer.step) as meter:
-            while trainer.step < steps:
+        with _meter(steps, trainer.step) as meter, _interruptible() as is_interrupted:
+            while trainer.step < steps and not is_interrupted():
                 report = trainer.advance()
                 for sink in (session.record, meter.add, *([board.add] if board else [])):
                     sink(report)
                 if report.step % arguments.save_every == 0 and report.step < steps:
                     session.save()
-    except KeyboardInterrupt:
-        return False
+            session.save()
     finally:
         if board:
             board.close()
-    session.save()
-    return True
+    return trainer.step >= steps
 
 
 @command
@@ -172,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         if trainer.step:
             print(f"resuming {arguments.out}: {trainer.step} of {arguments.recipe.steps} steps are done")
         if not _train(session, arguments):
-            print(f"interrupted after step {trainer.step}; the last saved step is kept in {arguments.out}")
+            print(f"interrupted; {trainer.step} of {arguments.recipe.steps} steps are safe in {arguments.out}")
             print(f"resume: {' '.join(['python -m rdvla_bench.train', *(argv or sys.argv[1:])])}")
             return INTERRUPTED
     print(f"{trainer.step} steps done: {arguments.out / MODEL}")

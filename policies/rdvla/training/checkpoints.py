@@ -129,7 +129,10 @@ def config_from_json(fields: Mapping[str, Any]) -> RdvlaConfig:
 def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
     unfinished = path.with_name(path.name + ".tmp")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    unfinished.touch()
+    mode = unfinished.stat().st_mode  # as the umask says; safetensors' own files are closed to everyone else
     save_file(plain, unfinished, {HEADER: json.dumps(header)})  # one entry: safetensors shuffles several
+    unfinished.chmod(mode)
     with unfinished.open("rb") as file:
         os.fsync(file.fileno())
     unfinished.replace(path)
