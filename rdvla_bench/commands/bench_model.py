@@ -176,7 +176,7 @@ def _table(header: Sequence[str], rows: Iterable[tuple[str, ...]]) -> Table:
 
 
 def _markdown(rows: Sequence[Row], by_depth: Sequence[Latency]) -> str:
-    tables = [(_HEADER, [_cells(row) for row in rows])]
+    tables: list[tuple[Sequence[str], list[tuple[str, ...]]]] = [(_HEADER, [_cells(row) for row in rows])]
     if by_depth:
         tables.append((_LATENCY_HEADER, [_latency_cells(row) for row in by_depth]))
     parts = []

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from rdvla_bench.policies import rdvla
 from rdvla_bench.policies.rdvla.backbone import REGISTERS
 from rdvla_bench.policies.rdvla.config import HeadConfig, named_config
-from rdvla_bench.policies.rdvla.engine import DepthEngine, Inputs
+from rdvla_bench.policies.rdvla.engine import DepthEngine, Inputs, Q
 from rdvla_bench.policies.rdvla.exit_rules import ExitRule, FixedDepth, MeanSquaredChange
 from rdvla_bench.policies.rdvla.head import RecurrentHead, RecurrentLayer, Tap, rotate
 from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET, normalise
@@ -107,7 +107,8 @@ def _layer(layer: RecurrentLayer, x: Tensor, tap: Tap, proprio: Tensor, head: Re
     values = torch.cat([split(layer.v_latents(latents)), split(layer.v_vision(tap.vision))], dim=2)
     x = x + layer.o_cross(join(torch.softmax(logits * layer.scale, dim=-1) @ values))
     n = layer.norm3(x)
-    return x + layer.ffn_down(F.silu(layer.ffn_gate(n)) * layer.ffn_up(n))
+    down: Tensor = layer.ffn_down(F.silu(layer.ffn_gate(n)) * layer.ffn_up(n))
+    return x + down
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +184,7 @@ def _together(inputs: Sequence[Inputs]) -> Inputs:
     return Inputs(taps, torch.cat([i.proprio for i in inputs]))
 
 
-def _stops(engine: DepthEngine, asked: Iterable[tuple[object, Tensor]]) -> list[Stop]:
+def _stops(engine: DepthEngine[Q], asked: Iterable[tuple[Q, Tensor]]) -> list[Stop]:
     return [(answer.exit.depth, answer.exit.chunk) for answer in engine.run(asked)]
 
 
