@@ -66,6 +66,8 @@ class Cost:
     model_ms: float | None  # mean a query
     model_ms_p50: float | None
     model_ms_p95: float | None
+    backbone_ms: float | None  # mean a query, of those where it was measured apart
+    head_ms: float | None
     batch_size: float | None  # mean a query
     cpu_s: float | None  # mean an episode, building the environment left out
     wall_s: float | None  # mean an episode
@@ -183,6 +185,8 @@ def _cost(executions: pd.DataFrame, suite: str, task: int | None, name: str, pla
         model_ms=mean(model_ms),
         model_ms_p50=quantile(model_ms, 0.50),
         model_ms_p95=quantile(model_ms, 0.95),
+        backbone_ms=mean([1e3 * seconds for row in scored["backbone_s"] for seconds in row]),
+        head_ms=mean([1e3 * seconds for row in scored["head_s"] for seconds in row]),
         batch_size=mean([size for row in scored["batch_sizes"] for size in row]),
         cpu_s=mean(scored["cpu_s"].tolist()),
         wall_s=mean(scored["wall_s"].tolist()),

@@ -62,6 +62,9 @@ EXECUTIONS = pa.schema(
         ("build_cpu_s", pa.float64()),
         ("model_s", pa.list_(pa.float64())),  # one a query
         ("batch_sizes", pa.list_(pa.int32())),  # one a query
+        ("backbone_s", pa.list_(pa.float64())),  # one a query, or none
+        ("head_s", pa.list_(pa.float64())),  # one a query, or none
+        ("peak_memory_bytes", pa.float64()),  # of the accelerator; null where there is none
     ]
 )
 
@@ -75,7 +78,7 @@ def results_frame(records: Iterable[Record]) -> pd.DataFrame:
                 **_episode(r),
                 "culprit": r.result.culprit or "",
                 "queries": len(r.result.depths),
-                "flops": float("nan") if r.result.flops is None else float(r.result.flops),
+                "flops": _or_nan(r.result.flops),
             }
             for r in records
         ),
@@ -85,7 +88,21 @@ def results_frame(records: Iterable[Record]) -> pd.DataFrame:
 
 def executions_frame(records: Iterable[Record]) -> pd.DataFrame:
     """Return one row an episode with the columns of ``EXECUTIONS``."""
-    return _frame(({**asdict(r.execution), **_episode(r)} for r in records), EXECUTIONS)
+    return _frame(
+        (
+            {
+                **asdict(r.execution),
+                **_episode(r),
+                "peak_memory_bytes": _or_nan(r.execution.peak_memory_bytes),
+            }
+            for r in records
+        ),
+        EXECUTIONS,
+    )
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _episode(record: Record) -> dict[str, Any]:

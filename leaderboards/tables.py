@@ -14,7 +14,8 @@ MAX_ERRORS = 10
 
 RESULT_COLUMNS = ("success", "rate", "95 % interval", "errors", "depth", "queries", "steps", "GFLOP", "standing")
 COST_COLUMNS = (
-    "model ms/query", "p50", "p95", "batch", "CPU-s/episode", "wall-s/episode", "build CPU-s", "retries"
+    "model ms/query", "p50", "p95", "backbone ms", "head ms", "batch",
+    "CPU-s/episode", "wall-s/episode", "build CPU-s", "retries",
 )  # fmt: skip
 
 RESULTS_LEGEND = (
@@ -151,7 +152,7 @@ def score_cells(score: Score) -> tuple[str, ...]:
 
 def cost_cells(cost: Cost) -> tuple[str, ...]:
     """Return the cells under ``COST_COLUMNS``."""
-    per_query = (cost.model_ms, cost.model_ms_p50, cost.model_ms_p95)
+    per_query = (cost.model_ms, cost.model_ms_p50, cost.model_ms_p95, cost.backbone_ms, cost.head_ms)
     return (
         *(_number(value, ".2f") for value in per_query),
         _number(cost.batch_size, ".1f"),

@@ -52,11 +52,29 @@ class PolicyCard(Card):
     weights_sha256: str = ""
 
 
+class QueryStream(Protocol):
+    """Answers queries in the order in which they end; more may enter at any time."""
+
+    def __len__(self) -> int:
+        """Return how many queries are not yet answered."""
+
+    def submit(self, obs: Observation, state: Any, rng: np.random.Generator) -> int:
+        """Take one query; return its ticket.
+
+        Raises:
+            PolicyFault: this observation cannot be answered; the others are not affected.
+        """
+
+    def step(self) -> list[tuple[int, tuple[ActionChunk, Any]]]:
+        """Do the smallest amount of work after which a query may end; return ticket, chunk and state of those."""
+
+
 class Policy(ABC):
     """Maps observations to action chunks. One object serves many episodes; what an episode needs is in its state."""
 
     card: PolicyCard
     horizon: HorizonRule = WholeChunk()
+    batch_is_exact: bool = False  # answers in any batch or stream have the same bits as ``act``'s
 
     def initial_state(self, episode: Episode) -> Any:
         """Return the state before the first query. ``episode`` is for replay and for logging, not for decisions."""
@@ -72,6 +90,11 @@ class Policy(ABC):
     ) -> list[tuple[ActionChunk, Any]]:
         """Return what ``act`` returns for each sample, whatever its neighbours; override to batch the arithmetic."""
         return [self.act(o, s, r) for o, s, r in zip(observations, states, rngs, strict=True)]
+
+    def stream(self, slots: int) -> QueryStream | None:
+        """Return a stream that works on up to ``slots`` queries at once, or None where there is only ``act_batch``."""
+        del slots
+        return None
 
     def close(self) -> None:
         """Release what the policy holds."""

@@ -117,20 +117,21 @@ class Crew:
         env_vars: Mapping[str, str],
         *,
         shared: bool,
+        max_batch: int | None = None,
     ) -> None:
         """Prepare; nothing is started yet."""
         self._job, self._suites, self._schedule, self._limits = job, list(suites), schedule, limits
         self._runtime_env = {"env_vars": {**_ONE_THREAD, **env_vars}}
-        self._server = self._start_server() if shared else None
+        self._server = self._start_server(max_batch) if shared else None
         self._hands: dict[str, Hand] = {}
         self._attempts: Counter[Episode] = Counter()
         self._stillborn = 0  # workers in a row that died before their greeting
         self._hired = 0
 
-    def _start_server(self) -> Any:
+    def _start_server(self, max_batch: int | None) -> Any:
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
         options = {"num_cpus": 0 if gpus else 1, "num_gpus": gpus, "max_restarts": -1, "runtime_env": self._runtime_env}
-        return ray.remote(PolicyServer).options(**options).remote(self._job)
+        return ray.remote(PolicyServer).options(**options).remote(self._job, max_batch)
 
     def hire(self) -> None:
         """Start one worker."""
@@ -250,9 +251,13 @@ def play_on_ray(
     address: str | None = None,
     env_vars: Mapping[str, str] | None = None,
     shared_policy: bool | None = None,
+    max_batch: int | None = None,
 ) -> Generator[Played]:
-    """Yield each episode as it ends. ``shared_policy=None`` shares one policy iff the cluster has a GPU."""
+    """Yield each episode as it ends. ``shared_policy=None`` shares one policy iff the cluster has a GPU.
+
+    ``max_batch`` is how many queries a shared policy answers together; None: several iff that changes no bit.
+    """
     with cluster(workers, address):
         shared = shared_policy if shared_policy is not None else ray.cluster_resources().get("GPU", 0) >= 1
-        crew = Crew(job, suites, Schedule(episodes), limits, env_vars or {}, shared=shared)
+        crew = Crew(job, suites, Schedule(episodes), limits, env_vars or {}, shared=shared, max_batch=max_batch)
         yield from crew.run(workers, on_greeting)

@@ -1,7 +1,7 @@
 """One policy for all workers: a Ray actor that answers their queries, where a policy a worker would not fit.
 
-Observations travel through Ray's shared-memory object store; results are those of a policy a worker, since every
-random draw is the query's own and each query is answered alone.
+Observations travel through Ray's shared-memory object store. Results are those of a policy a worker: every random
+draw is the query's own, and queries are answered together only where that changes no bit, or where it was asked for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from rdvla_bench.batching import Batcher, batching_for
 from rdvla_bench.errors import InfraFault
 from rdvla_bench.policy import HorizonRule, Policy, PolicyCard
 from rdvla_bench.registry import load_policy
@@ -20,11 +21,13 @@ from rdvla_bench.worker import Job
 
 
 class PolicyServer:
-    """The actor that holds the policy."""
+    """The actor that holds the policy; asynchronous, so that queries of several workers meet in it."""
 
-    def __init__(self, job: Job) -> None:
-        """Load the policy."""
+    def __init__(self, job: Job, max_batch: int | None = None) -> None:
+        """Load the policy; ``max_batch`` as in ``batching_for``."""
         self._policy = load_policy(job.policy, job.settings)
+        batching = batching_for(self._policy, max_batch)
+        self._batcher = Batcher(self._policy, batching) if batching else None
 
     def describe(self) -> tuple[PolicyCard, HorizonRule]:
         """Return what a client answers without asking."""
@@ -34,9 +37,11 @@ class PolicyServer:
         """Return the policy's state before the first query."""
         return self._policy.initial_state(episode)
 
-    def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
-        """Answer one query."""
-        return self._policy.act(obs, state, rng)
+    async def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
+        """Answer one query, alone or with those that others ask at the same time."""
+        if self._batcher is None:
+            return self._policy.act(obs, state, rng)
+        return await self._batcher.act(obs, state, rng)
 
 
 class PolicyClient(Policy):

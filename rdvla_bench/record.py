@@ -44,6 +44,9 @@ class Execution:
     build_cpu_s: float = 0.0  # building the environment, if this episode had to
     model_s: tuple[float, ...] = ()  # seconds inside the model, one entry a query
     batch_sizes: tuple[int, ...] = ()  # one entry a query
+    backbone_s: tuple[float, ...] = ()  # the part of ``model_s`` before the head; empty where not measured apart
+    head_s: tuple[float, ...] = ()
+    peak_memory_bytes: int | None = None  # of the accelerator, the most seen at a query
 
 
 @dataclass(frozen=True)
@@ -81,4 +84,6 @@ class Record:
             result[key] = tuple(result[key])
         for key in ("model_s", "batch_sizes"):
             execution[key] = tuple(execution[key])
+        for key in ("backbone_s", "head_s"):  # not in the first ledgers
+            execution[key] = tuple(execution.get(key, ()))
         return cls(Episode(**row["episode"]), Result(**result), Execution(**execution))

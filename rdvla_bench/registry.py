@@ -19,7 +19,7 @@ from rdvla_bench.suite import Suite
 
 POLICIES = "rdvla_bench.policies"
 SUITES = "rdvla_bench.suites"
-_MODEL_PACKAGES = {"torch", "transformers", "safetensors"}
+_MODEL_PACKAGES = {"torch", "transformers", "safetensors", "PIL"}
 
 
 def entries(group: str) -> dict[str, EntryPoint]:

@@ -50,6 +50,9 @@ class Trace:
     flops: list[float | None] = field(default_factory=list)
     model_s: list[float] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=list)
+    backbone_s: list[float] = field(default_factory=list)
+    head_s: list[float] = field(default_factory=list)
+    peak_memory_bytes: int | None = None
     actions: list[NDArray[np.float32]] = field(default_factory=list)  # each (executed, A)
     frames: list[bytes] = field(default_factory=list)  # SHA-256 of each query's images
 
@@ -150,6 +153,11 @@ def rollout(
         trace.exit_traces.append(tuple(float(v) for v in compute.exit_trace))
         trace.flops.append(compute.flops)
         trace.batch_sizes.append(int(compute.batch_size))
+        if compute.backbone_s is not None and compute.head_s is not None:
+            trace.backbone_s.append(float(compute.backbone_s))
+            trace.head_s.append(float(compute.head_s))
+        if compute.peak_memory_bytes is not None:
+            trace.peak_memory_bytes = max(trace.peak_memory_bytes or 0, int(compute.peak_memory_bytes))
         if terminated or truncated:
             outcome = Outcome.SUCCESS if terminated else Outcome.TIMEOUT
             return outcome, digest(env.get_state()).hex()

@@ -31,8 +31,9 @@ class Observation(TypedDict):
 class Compute:
     """What one query cost.
 
-    ``depth`` and ``exit_trace`` are results (functions of the query alone); ``model_s`` and ``batch_size``
-    are circumstances of this execution and are stored apart from results.
+    ``depth``, ``exit_trace`` and ``flops`` are results (functions of the query alone); the rest are circumstances
+    of this execution and are stored apart from results. Seconds of work done for several queries at once are each
+    one's equal share.
     """
 
     depth: int = 0  # iterations of the recurrent core; 0 for a policy without one
@@ -40,6 +41,9 @@ class Compute:
     flops: float | None = None  # analytic, multiply and add counted apart; None where unknown
     model_s: float = 0.0  # seconds inside the model
     batch_size: int = 1
+    backbone_s: float | None = None  # the part of ``model_s`` before the head; None where not measured apart
+    head_s: float | None = None  # the part of ``model_s`` that grows with depth
+    peak_memory_bytes: int | None = None  # of the accelerator, since the process began; None where not measured
 
 
 @dataclass(frozen=True, eq=False)

@@ -118,6 +118,9 @@ class Worker:
             build_cpu_s=self._build_cpu_s,
             model_s=tuple(trace.model_s),
             batch_sizes=tuple(trace.batch_sizes),
+            backbone_s=tuple(trace.backbone_s),
+            head_s=tuple(trace.head_s),
+            peak_memory_bytes=trace.peak_memory_bytes,
         )
         if result.outcome is Outcome.ERROR:
             self.close_env()  # whatever state it is in

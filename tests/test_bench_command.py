@@ -54,3 +54,24 @@ def test_an_episode_is_upstreams_bit_for_bit_whatever_ran_before(tmp_path: Path)
     out = tmp_path / "table.md"
     assert main(["identity", "--suite", "libero_goal", "--tasks", "7", "--out", str(out)]) == 0
     assert "| libero_goal | 7 | turn_on_the_stove | yes | yes | yes |" in out.read_text()
+
+
+def test_the_model_benchmark_compares_both_ways_and_writes_its_table(tmp_path, capsys) -> None:
+    pytest.importorskip("transformers")
+    out = tmp_path / "model.md"
+    command = ["model", "--cases", "nano,nano-head", "--queries", "3", "--repeats", "1", "--batches", "1,2"]
+    assert main([*command, "--latency", "nano", "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.count("3 of 3") == 6  # query, head and drawn head, at two batch sizes
+    assert "| 32 |" in text  # the latency at depth 32
+    assert main(["model", "--batches", "0"]) == 2
+    assert "--batches 0: expected whole numbers" in capsys.readouterr().err
+    assert main(["model", "--cases", "nanno"]) == 2
+
+
+def test_the_model_benchmark_refuses_a_gpu_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main(["model", "--device", "cuda"]) == 2
+    assert "PyTorch finds no GPU here" in capsys.readouterr().err

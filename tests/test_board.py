@@ -19,6 +19,7 @@ from rdvla_bench.commands.board import main
 from rdvla_bench.leaderboards.board import Board, load_board
 from rdvla_bench.leaderboards.ranking import group_runs
 from rdvla_bench.leaderboards.render import board_markdown, write_all
+from rdvla_bench.leaderboards.tables import COST_COLUMNS, cost_cells
 from rdvla_bench.leaderboards.terminal import print_board
 from rdvla_bench.ledger import write_run
 from rdvla_bench.policy import PolicyCard
@@ -147,6 +148,19 @@ def test_depth_and_model_time_are_per_query(tmp_path: Path) -> None:
     assert score.depth_sd == pytest.approx((8 / 7) ** 0.5)  # eight values, each 1 from their mean
     assert (cost.model_ms, cost.model_ms_p50, cost.model_ms_p95) == pytest.approx((20.0, 20.0, 30.0))
     assert cost.cpu_s == 3.5
+    assert (cost.backbone_ms, cost.head_ms) == (None, None)  # not measured apart
+
+
+def test_backbone_and_head_have_columns_of_their_own(tmp_path: Path) -> None:
+    records = [
+        replace(r, execution=replace(r.execution, backbone_s=(0.008, 0.024), head_s=(0.002, 0.006)))
+        for r in outcomes("ss")
+    ]
+    board = load_board(write_folder(tmp_path / "a", [*records, record("timeout", 2)]))
+    cost = board.suite_costs[0]
+    assert (cost.backbone_ms, cost.head_ms) == pytest.approx((16.0, 4.0))
+    cells = dict(zip(COST_COLUMNS, cost_cells(cost), strict=True))
+    assert (cells["backbone ms"], cells["head ms"]) == ("16.00", "4.00")
 
 
 def test_a_policy_without_a_core_has_no_depth(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_importing_the_package_registers_its_environments() -> None:
     assert done.stdout.strip() == str([f"rdvla_bench/{name}-v0" for name in names])
 
 
-@pytest.mark.parametrize("command", ["run", "board", "list", "replay", "bench"])
+@pytest.mark.parametrize("command", ["run", "board", "list", "replay", "bench", "train"])
 def test_help_answers_at_once(command: str) -> None:
     begun = time.perf_counter()
     done = subprocess.run(

@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,16 @@ def test_what_was_appended_is_read_back(tmp_path: Path) -> None:
     assert read_records(tmp_path) == {r.episode.id: r for r in (record(0), record(1, Outcome.ERROR))}
     with np.load(actions_path(tmp_path, record(0).episode.id)) as stored:
         assert np.array_equal(stored["actions"], ACTIONS)
+
+
+def test_backbone_and_head_are_kept_apart_and_ledgers_without_them_still_load() -> None:
+    apart = replace(record(0).execution, backbone_s=(0.08,), head_s=(0.02,), peak_memory_bytes=1 << 30)
+    new = replace(record(0), execution=apart)
+    row = json.loads(json.dumps(new.to_json()))
+    assert Record.from_json(row) == new
+    for key in ("backbone_s", "head_s", "peak_memory_bytes"):
+        del row["execution"][key]
+    assert Record.from_json(row) == record(0)
 
 
 def test_a_later_line_supersedes_an_earlier_one(tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ RUN = ("rdvla_bench.run", "--policy", "hold", "--suite", "libero_object", "--tas
             "model",
             ("rdvla_bench.run", "--policy", "rdvla-fixed", "--workers", "0", *RUN[3:]),
         ),
+        (
+            {"PIL"},
+            "model",
+            ("rdvla_bench.run", "--policy", "rdvla-fixed", "--set", "checkpoint=.", "--workers", "0", *RUN[3:]),
+        ),
     ],
 )
 def test_a_missing_extra_is_named_with_its_pip_command(

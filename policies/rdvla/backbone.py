@@ -6,12 +6,15 @@
 
 Non-obvious: the released slices are off by one and the weights are trained so. The vision slice starts at the first
 text token and misses the last patch; the latent slice starts at the last text token and misses the last latent.
+Blocks behind the last one that is read (one of each tower, and of the language model) are loaded and never run.
 The released sequence ends with one stop token; attention is causal, so nothing that is read can depend on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +51,38 @@ class Projector(nn.Module):
         return tokens
 
 
+class _Enough(Exception):
+    """No error: it ends a forward pass whose rest nobody reads."""
+
+
+def given_to(model: nn.Module, blocks: nn.ModuleList, wanted: Iterable[int], **inputs: Tensor) -> dict[int, Tensor]:
+    """Return ``hidden_states[i]``, what block i is given, for each i wanted; from the last one on nothing is run."""
+    seen: dict[int, Tensor] = {}
+    last = max(wanted)
+
+    def see(i: int, block: nn.Module, positional: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        del block
+        seen[i] = positional[0] if positional else named["hidden_states"]
+        if i == last:
+            raise _Enough
+
+    hooks = [blocks[i].register_forward_pre_hook(partial(see, i), with_kwargs=True) for i in wanted]
+    try:
+        with suppress(_Enough):
+            model(**inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _given_to_last(tower: nn.Module, pixels: Tensor) -> Tensor:
+    """Return ``hidden_states[-2]`` of a vision tower."""
+    blocks = max((m for m in tower.modules() if isinstance(m, nn.ModuleList)), key=len)
+    last = len(blocks) - 1
+    return given_to(tower, blocks, [last], pixel_values=pixels)[last]
+
+
 class VisionTowers(nn.Module):
     """DINOv2 with registers and SigLIP side by side."""
 
@@ -81,8 +116,8 @@ class VisionTowers(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map (images, 3, H, W) in [0, 1] to (images, patches, fused)."""
-        dino = self.dino(normalise(pixels, IMAGENET), output_hidden_states=True).hidden_states[-2]
-        siglip = self.siglip(normalise(pixels, HALVES), output_hidden_states=True).hidden_states[-2]
+        dino = _given_to_last(self.dino, normalise(pixels, IMAGENET))
+        siglip = _given_to_last(self.siglip, normalise(pixels, HALVES))
         return torch.cat([dino[:, 1 + REGISTERS :], siglip], dim=-1)  # without class and register tokens
 
 
@@ -125,7 +160,7 @@ class Backbone(nn.Module):
             F.pad(self._sequence(vision, text), (0, 0, 0, longest - len(text)))
             for vision, text in zip(patches, texts, strict=True)
         ]
-        states = self.llm(inputs_embeds=torch.stack(sequences), output_hidden_states=True).hidden_states
+        states = given_to(self.llm, self.llm.layers, self.taps, inputs_embeds=torch.stack(sequences))
         starts = [self.config.vision_tokens + len(text) - 1 for text in texts]  # of the latent slice
         return {tap: self._slices(states[tap], starts) for tap in self.taps}
 

@@ -16,7 +16,7 @@ from rdvla_bench.policies.rdvla.config import BackboneConfig, HeadConfig, RdvlaC
 def _tower(size: Transformer, tokens: int, patches: int, patch: int) -> int:
     """Return one image through a vision tower: patch embedding, then attention and two-layer MLP in each block."""
     block = 8 * tokens * size.width**2 + 4 * tokens**2 * size.width + 4 * tokens * size.width * size.ffn
-    return 2 * patches * 3 * patch**2 * size.width + size.layers * block
+    return 2 * patches * 3 * patch**2 * size.width + (size.layers - 1) * block  # the last one is not run
 
 
 def _projector(config: BackboneConfig) -> int:
@@ -24,11 +24,11 @@ def _projector(config: BackboneConfig) -> int:
     return 2 * config.vision_tokens * (4 * fused**2 + 4 * fused * width + width**2)
 
 
-def _llm(size: Transformer, tokens: int) -> int:
+def _llm(size: Transformer, tokens: int, blocks: int) -> int:
     kv = (size.kv_heads or size.heads) / size.heads
     projections = 4 * tokens * size.width**2 * (1 + kv)  # query and output, key and value
     block = projections + 4 * tokens**2 * size.width + 6 * tokens * size.width * size.ffn
-    return round(size.layers * block)
+    return round(blocks * block)
 
 
 def resize_flops(source: int, target: int) -> int:
@@ -36,13 +36,13 @@ def resize_flops(source: int, target: int) -> int:
     return 2 * 3 * target * source * (source + target)
 
 
-def backbone_flops(config: BackboneConfig, text_tokens: int) -> int:
-    """Return one query's images and sequence through towers, projector and language model."""
+def backbone_flops(config: BackboneConfig, text_tokens: int, last_tap: int) -> int:
+    """Return one query's images and sequence through towers, projector and language model up to ``last_tap``."""
     patches = config.patches
     towers = _tower(config.dino, patches + 1 + REGISTERS, patches, config.patch)
     towers += _tower(config.siglip, patches, patches, config.patch)
     tokens = config.vision_tokens + text_tokens + config.latents
-    return len(config.cameras) * towers + _projector(config) + _llm(config.llm, tokens)
+    return len(config.cameras) * towers + _projector(config) + _llm(config.llm, tokens, last_tap)
 
 
 def head_flops(config: HeadConfig, backbone: BackboneConfig, depth: int, decodes: int) -> int:
@@ -61,4 +61,4 @@ def query_flops(config: RdvlaConfig, image_sizes: Sequence[int], text_tokens: in
     """Return everything one query costs, ``image_sizes`` being the rendered images' sides in pixels."""
     resizing = sum(resize_flops(source, config.backbone.image_size) for source in image_sizes)
     thinking = head_flops(config.head, config.backbone, depth, decodes)
-    return resizing + backbone_flops(config.backbone, text_tokens) + thinking
+    return resizing + backbone_flops(config.backbone, text_tokens, config.head.taps[-1]) + thinking

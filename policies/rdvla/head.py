@@ -39,7 +39,10 @@ class Tap(NamedTuple):
 
 
 class KeysValues(NamedTuple):
-    """One layer's view of the conditioning, tanh(gate) folded into the vision keys."""
+    """One layer's view of the conditioning, tanh(gate) folded into the vision keys.
+
+    Contiguous: a matrix product over (B, h) would copy what is not, in every iteration.
+    """
 
     keys: Tensor  # (B, h, N, d)
     values: Tensor  # (B, h, N, d)
@@ -70,9 +73,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis."""
-        wide = x.float()
-        scale = wide.pow(2).mean(-1, keepdim=True).add(RMS_EPS).rsqrt()
-        return (wide * scale * self.weight).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight, RMS_EPS)  # sums in float32, whatever x is
 
 
 class ProprioProjector(nn.Module):
@@ -123,9 +124,9 @@ class RecurrentLayer(nn.Module):
         """Project latents with the proprio token, and vision, to this layer's keys and values."""
         latents = torch.cat([tap.latents, proprio], dim=1)  # (B, L+1, D)
         gated = self.k_vision(tap.vision) * torch.tanh(self.gate)  # q.(k tanh g) = (q.k) tanh g
-        keys = torch.cat([self.k_latents(latents), gated], dim=1)  # (B, N, D)
-        values = torch.cat([self.v_latents(latents), self.v_vision(tap.vision)], dim=1)
-        return KeysValues(self._split(keys), self._split(values))
+        keys = self._split(self.k_latents(latents)), self._split(gated)  # (B, h, L+1, d), (B, h, V, d)
+        values = self._split(self.v_latents(latents)), self._split(self.v_vision(tap.vision))
+        return KeysValues(torch.cat(keys, dim=2), torch.cat(values, dim=2))
 
     def forward(self, x: Tensor, context: KeysValues, rope: tuple[Tensor, Tensor]) -> Tensor:
         """Map (B, K, D) to (B, K, D)."""
@@ -146,7 +147,7 @@ class RecurrentLayer(nn.Module):
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Return softmax(q k^T / sqrt(d)) v as (B, K, D); no mask."""
-        weights = torch.softmax(q @ k.transpose(-2, -1) * self.scale, dim=-1)  # (B, h, K, N)
+        weights = torch.softmax(q * self.scale @ k.transpose(-2, -1), dim=-1)  # (B, h, K, N)
         return (weights @ v).transpose(1, 2).flatten(-2)
 
 

@@ -2,7 +2,7 @@
 
 The released evaluation script resizes 256 -> 224 with an antialiased Lanczos-3 filter, crops the centre 90 % of the
 area and stretches it back with a bilinear filter. Both steps are linear and separable, so they are one matrix here.
-Left out: its JPEG round trip and its rounding to 8 bits between the steps.
+Left out: its JPEG round trip and its rounding to 8 bits between the steps, which ``policies.rdvla.released`` has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and std of DIN
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # SigLIP: [0, 1] -> [-1, 1]
 
 
-def _lanczos3(source: int, target: int) -> NDArray[np.float64]:
+def lanczos3(source: int, target: int) -> NDArray[np.float64]:
     """Return the (target, source) resizing matrix; the filter widens when it shrinks."""
     shrink = max(1.0, source / target)
     centres = (np.arange(target) + 0.5) * source / target - 0.5
@@ -31,7 +31,7 @@ def _lanczos3(source: int, target: int) -> NDArray[np.float64]:
     return matrix
 
 
-def _centre_crop(size: int) -> NDArray[np.float64]:
+def centre_crop(size: int) -> NDArray[np.float64]:
     """Return the (size, size) matrix that stretches the centre crop over the whole side, corners on corners."""
     side = CROP_AREA**0.5
     positions = np.linspace((1 - side) / 2, (1 + side) / 2, size) * (size - 1)
@@ -42,7 +42,7 @@ def _centre_crop(size: int) -> NDArray[np.float64]:
 @lru_cache(maxsize=8)
 def _transform(source: int, target: int) -> Tensor:
     """Return the (target, source) matrix of resize and crop together."""
-    return torch.from_numpy((_centre_crop(target) @ _lanczos3(source, target)).astype(np.float32))
+    return torch.from_numpy((centre_crop(target) @ lanczos3(source, target)).astype(np.float32))
 
 
 def check_image(camera: str, image: NDArray[np.uint8]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rdvla_bench.policies.rdvla.backbone import Backbone
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
@@ -34,4 +36,25 @@ def untrained(config: RdvlaConfig, seed: int) -> RdvlaModel:
     with torch.random.fork_rng(devices=[]):  # transformers' constructors draw from the global generator
         model = RdvlaModel(config)
     initialise(model, config.head, seed)
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+class _Weightless(TorchFunctionMode):
+    """Give every tensor that a constructor fills later no memory; tables, which start from ``arange``, keep theirs."""
+
+    _FILLED_LATER = frozenset({torch.empty, torch.zeros, torch.ones, torch.randn})
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call ``func``, on the meta device if it makes a weight."""
+        device = {"device": "meta"} if func in self._FILLED_LATER else {}
+        return func(*args, **{**(kwargs or {}), **device})
+
+
+def with_weights(config: RdvlaConfig, state: Mapping[str, Tensor]) -> RdvlaModel:
+    """Build the model around ``state``, which holds every parameter; nothing is drawn or allocated beside it."""
+    with _Weightless():
+        model = RdvlaModel(config)
+    model.load_state_dict(state, assign=True)
     return model.eval().requires_grad_(requires_grad=False)

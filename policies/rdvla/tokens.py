@@ -1,7 +1,7 @@
 """The prompt, and a tokenizer that needs no download.
 
 The wording is the released one: Qwen2.5's chat template with its default system line. The tokenizer is not: words
-and punctuation are hashed into the vocabulary, which is all that untrained weights need. Released weights need
+and punctuation are hashed into the vocabulary, which is all that untrained weights need. Released weights bring
 Qwen2.5's own byte-pair vocabulary.
 """
 

@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from rdvla_bench import registry
 from rdvla_bench.commands.bench_identity import Identity, sweep
 from rdvla_bench.commands.bench_loops import Loop, Task, Trial, Worker
+from rdvla_bench.commands.bench_model import Model, measure
 from rdvla_bench.commands.bench_scaling import Scaling, scale
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import UnknownTask, UsageError
@@ -77,10 +78,11 @@ class Row:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; return 0, or 1 if the two loops computed anything else than the same."""
-    options: Options | Identity | Scaling = tyro.cli(
+    options: Options | Identity | Scaling | Model = tyro.cli(
         Annotated[Options, tyro.conf.subcommand("libero")]  # type: ignore[arg-type]
         | Annotated[Identity, tyro.conf.subcommand("identity")]
-        | Annotated[Scaling, tyro.conf.subcommand("scaling")],
+        | Annotated[Scaling, tyro.conf.subcommand("scaling")]
+        | Annotated[Model, tyro.conf.subcommand("model")],
         args=sys.argv[1:] or ["libero"] if argv is None else argv,
         prog="python -m rdvla_bench.bench",
         config=(tyro.conf.FlagCreatePairsOff,),
@@ -89,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
         return sweep(options)
     if isinstance(options, Scaling):
         return scale(options)
+    if isinstance(options, Model):
+        return measure(options)
     _check(options)
     rows = [_measure(options, suite, with_cameras=cameras) for suite in _suites(options) for cameras in (True, False)]
     Console().print(_table(rows))

@@ -56,6 +56,9 @@ class RunArguments:
     """Join this Ray cluster instead of starting one here."""
     policy_placement: Literal["auto", "worker", "shared"] = "auto"
     """One policy a worker, or one shared by all; auto shares iff the cluster has a GPU."""
+    policy_batch: int | None = None
+    """Queries a shared policy answers together. By default several iff that changes no bit; a number above 1 batches
+    in any case, and results may then depend on which queries met."""
     retry_errors: bool = False
     """Play again the episodes that ended in an ERROR of the policy or the env (those of infra always are)."""
     policy_timeout: float = Limits.policy_s
@@ -232,6 +235,7 @@ def _execute(
         address=arguments.ray_address,
         env_vars=env_vars,
         shared_policy={"auto": None, "worker": False, "shared": True}[arguments.policy_placement],
+        max_batch=arguments.policy_batch,
     )
 
 
@@ -241,6 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m rdvla_bench.run")
     if arguments.workers < 0:
         raise UsageError(f"--workers {arguments.workers}: expected 0 (this process) or more")
+    if arguments.policy_batch is not None and arguments.policy_batch < 1:
+        raise UsageError(f"--policy-batch {arguments.policy_batch}: expected 1 (each query alone) or more")
     limits = Limits(policy_s=arguments.policy_timeout, env_s=arguments.env_timeout)
     plan = make_plan(arguments)
     out = arguments.out or Path(plan.default_out)

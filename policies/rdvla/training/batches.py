@@ -1,0 +1,62 @@
+"""Which samples make up step s, as tensors: a pure function of (data, seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdvla_bench.policies.rdvla.config import RdvlaConfig
+from rdvla_bench.policies.rdvla.trained import TrainedInterface
+from rdvla_bench.policies.rdvla.training.dataset import Dataset
+from rdvla_bench.seeding import generator
+
+
+class Batch(NamedTuple):
+    """What the model and the loss take."""
+
+    pixels: Tensor  # (B, cameras, 3, H, W) in [0, 1]
+    texts: list[Sequence[int]]  # prompt tokens
+    proprio: Tensor  # (B, P) normalised
+    chunk: Tensor  # (B, K, A) normalised
+
+
+class DataOrder:
+    """Epoch after epoch, each in its own order; a batch may straddle two."""
+
+    def __init__(self, n_samples: int, batch_size: int, seed: int) -> None:
+        """Fix the order of all steps."""
+        self.n_samples = n_samples
+        self.batch_size = batch_size
+        self.seed = seed
+        self._epoch: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+
+    def indices(self, step: int) -> list[int]:
+        """Return the samples of the step that follows ``step`` finished ones."""
+        first = step * self.batch_size
+        return [self._at(*divmod(position, self.n_samples)) for position in range(first, first + self.batch_size)]
+
+    def _at(self, epoch: int, position: int) -> int:
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, generator("rdvla-train-order", self.seed, epoch).permutation(self.n_samples))
+        return int(self._epoch[1][position])
+
+
+def collate(data: Dataset, indices: list[int], config: RdvlaConfig, device: torch.device) -> Batch:
+    """Read the samples as a policy with these weights will see them, and normalise their chunks."""
+    samples = [data[index] for index in indices]
+    interface = TrainedInterface(config.backbone, data.statistics)
+    cameras = config.backbone.cameras
+    pixels = torch.stack([torch.stack([interface.image(s["images"][c]) for c in cameras]) for s in samples])
+    proprio = interface.proprio(np.stack([s["proprio"] for s in samples]))
+    chunk = data.statistics.action.normalise(np.stack([s["chunk"] for s in samples]))
+    return Batch(
+        pixels.to(device),
+        [interface.tokens(s["instruction"]) for s in samples],
+        torch.from_numpy(proprio).to(device),
+        torch.from_numpy(chunk).to(device),
+    )

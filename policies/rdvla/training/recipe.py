@@ -1,0 +1,77 @@
+"""What determines the weights that come out, besides the data: one frozen recipe."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+from rdvla_bench.errors import UsageError
+
+Schedule = Literal["constant", "cosine"]
+Freeze = Literal["none", "vision", "backbone"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The hyperparameters. Same recipe, same data, same machine and thread count: same bits.
+
+    Where the paper is silent the released code's value is the default. Left out of the code's recipe: LoRA, bfloat16,
+    image augmentation, and its second preset (2e-5, 500 warm-up steps), which contradicts its first.
+    """
+
+    model: str = "nano"
+    """Size of the model: nano or rdvla-0.5b."""
+    steps: int = 5000
+    """Optimiser steps; the schedule counts these, never the clock. Released: 40k to 75k a suite."""
+    batch_size: int = 32
+    """Samples a step, all at one depth. Released: 16, accumulated twice."""
+    learning_rate: float = 2e-4
+    """Peak of the schedule (released)."""
+    schedule: Schedule = "constant"
+    """After the warm-up: constant (released) or a cosine to 0 at the last step."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up. Released: 0."""
+    mean_depth: int = 32
+    """Mean of the sampled depths before clipping (mu in the paper)."""
+    freeze: Freeze = "none"
+    """What is not trained: vision (the towers, as the paper says) or the backbone (towers, projector, language)."""
+    ema: float = 0.0
+    """Decay of the moving average of the weights that is exported; 0 exports the weights themselves."""
+    seed: int = 0
+    """Initial weights, data order, depths and scratchpads derive from it."""
+
+    def __post_init__(self) -> None:
+        """Refuse a value outside its range.
+
+        Raises:
+            UsageError: naming the value and what is allowed.
+        """
+        for name in ("steps", "batch_size", "mean_depth"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        if not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"learning_rate {self.learning_rate:g}: expected a finite number above 0")
+        _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, f"0 to steps ({self.steps})")
+        _require(0 <= self.ema < 1, "ema", self.ema, "0 (off) up to, not including, 1")
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        _require(self.schedule in get_args(Schedule), "schedule", self.schedule, " or ".join(get_args(Schedule)))
+        _require(self.freeze in get_args(Freeze), "freeze", self.freeze, ", ".join(get_args(Freeze)))
+
+    def learning_rate_at(self, step: int) -> float:
+        """Return the learning rate of the optimiser step that follows ``step`` finished ones."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        if self.schedule == "constant":
+            return self.learning_rate
+        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what two sessions of one run must agree on: ``steps`` only where the schedule depends on it."""
+        fields = asdict(self)
+        return fields if self.schedule == "cosine" else {k: v for k, v in fields.items() if k != "steps"}
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} {value}: expected {expected}")

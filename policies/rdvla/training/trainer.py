@@ -1,0 +1,153 @@
+"""One optimiser step after another; everything a step draws is a function of the seed and the step's number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rdvla_bench.errors import UsageError
+from rdvla_bench.policies.rdvla.config import RdvlaConfig
+from rdvla_bench.policies.rdvla.model import RdvlaModel, untrained
+from rdvla_bench.policies.rdvla.training.batches import DataOrder, collate
+from rdvla_bench.policies.rdvla.training.checkpoints import State, read_state, write_state
+from rdvla_bench.policies.rdvla.training.dataset import Dataset, check_fit
+from rdvla_bench.policies.rdvla.training.depth_sampling import DepthDistribution
+from rdvla_bench.policies.rdvla.training.objective import l1_loss, unroll
+from rdvla_bench.policies.rdvla.training.recipe import Freeze, Recipe
+from rdvla_bench.policies.rdvla.weights import truncated_normal
+from rdvla_bench.seeding import generator
+
+CLIP = 1.0  # largest norm of the gradient of all weights together (released)
+NEVER_TRAINED = "head.gamma_init"  # no gradient reaches it in the released code
+FROZEN: Mapping[Freeze, tuple[str, ...]] = {"none": (), "vision": ("backbone.vision.",), "backbone": ("backbone.",)}
+
+
+class Diverged(UsageError):
+    """The loss or its gradient is no longer a number."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step did."""
+
+    step: int  # finished steps, this one included
+    loss: float  # L1 on normalised actions, mean over the batch
+    depth: int
+    learning_rate: float
+    gradient_norm: float  # before clipping
+
+
+class Trainer:
+    """A model, its optimiser and the number of finished steps."""
+
+    def __init__(self, recipe: Recipe, config: RdvlaConfig, data: Dataset, device: str = "cpu") -> None:
+        """Build the model untrained on ``device``.
+
+        Raises:
+            DatasetError: the data does not fit ``config``.
+        """
+        check_fit(data, config)
+        self.recipe = recipe
+        self.config = config
+        self.data = data
+        self.device = torch.device(device)
+        self.step = 0
+        self.model = untrained(config, recipe.seed).to(self.device).train()
+        self.trained = _trainable(self.model, recipe.freeze)
+        # AdamW with torch's own betas and weight decay, as released.
+        self.optimiser = torch.optim.AdamW(list(self.trained.values()), lr=recipe.learning_rate)
+        self.average = {name: p.detach().clone() for name, p in self.trained.items()} if recipe.ema else {}
+        self._order = DataOrder(len(data), recipe.batch_size, recipe.seed)
+        self._depths = DepthDistribution(recipe.mean_depth)
+
+    def advance(self) -> StepReport:
+        """Do one step.
+
+        Raises:
+            Diverged: the loss or the gradient is NaN or infinite; the weights are those of the step before.
+        """
+        recipe, step = self.recipe, self.step
+        depth = int(self._depths.draw(generator("rdvla-train-depth", recipe.seed, step), 1)[0])
+        learning_rate = recipe.learning_rate_at(step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate
+        self.optimiser.zero_grad()
+        loss = self._loss(step, depth)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), CLIP)
+        report = StepReport(step + 1, float(loss.detach()), depth, learning_rate, float(norm))
+        if not torch.isfinite(norm) or not torch.isfinite(loss):
+            raise Diverged(
+                f"step {report.step}: loss {report.loss}, gradient norm {report.gradient_norm}. "
+                f"Lower the learning rate ({recipe.learning_rate:g}) or warm up longer ({recipe.warmup_steps} steps)"
+            )
+        self.optimiser.step()
+        self._update_average()
+        self.step += 1
+        return report
+
+    def _loss(self, step: int, depth: int) -> Tensor:
+        batch = collate(self.data, self._order.indices(step), self.config, self.device)
+        head = self.config.head
+        shape = (self.recipe.batch_size, head.chunk, head.width)
+        noise = torch.from_numpy(truncated_normal(generator("rdvla-train-noise", self.recipe.seed, step), shape))
+        conditioning = self.model.condition(batch.pixels, batch.texts, batch.proprio)
+        return l1_loss(unroll(self.model.head, conditioning, noise.to(self.device), depth), batch.chunk)
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        for name, average in self.average.items():
+            average.lerp_(self.trained[name], 1.0 - self.recipe.ema)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights to export: all of the model's, the trained ones averaged if the recipe says so."""
+        return {name: p.detach() for name, p in self.model.named_parameters()} | self.average
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next step depends on, replacing ``path`` at once."""
+        names = list(self.trained)
+        moments = self.optimiser.state_dict()["state"]
+        write_state(
+            path,
+            State(
+                step=self.step,
+                weights={name: p.detach() for name, p in self.model.named_parameters()},
+                moments={names[index]: dict(values) for index, values in moments.items()},
+                average=self.average,
+            ),
+        )
+
+    @torch.no_grad()
+    def restore(self, path: Path) -> None:
+        """Continue from what ``save`` wrote.
+
+        Raises:
+            CheckpointError: the file is damaged or of another model.
+        """
+        parameters = dict(self.model.named_parameters())
+        state = read_state(path, weights=parameters, trained=self.trained, averaged=self.average)
+        for name, parameter in parameters.items():
+            parameter.copy_(state.weights[name])
+        for name, average in self.average.items():
+            average.copy_(state.average[name])
+        names = {name: index for index, name in enumerate(self.trained)}
+        self.optimiser.load_state_dict(
+            {
+                "state": {names[name]: values for name, values in state.moments.items()},
+                "param_groups": self.optimiser.state_dict()["param_groups"],
+            }
+        )
+        self.step = state.step
+
+
+def _trainable(model: RdvlaModel, freeze: Freeze) -> dict[str, nn.Parameter]:
+    """Let gradients reach what is to be trained, and return it by name."""
+    frozen = (*FROZEN[freeze], NEVER_TRAINED)
+    trained = {name: p for name, p in model.named_parameters() if not name.startswith(frozen)}
+    for parameter in trained.values():
+        parameter.requires_grad = True
+    return trained

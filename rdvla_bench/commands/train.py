@@ -1,0 +1,196 @@
+"""``python -m rdvla_bench.train --data DIR --out DIR``: train RD-VLA; the same command again resumes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+
+import tyro
+
+from rdvla_bench.commands.cli import command
+from rdvla_bench.errors import MissingExtra, UsageError
+from rdvla_bench.policies.rdvla.config import named_config
+from rdvla_bench.policies.rdvla.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from rdvla_bench.policies.rdvla.training.session import Session
+    from rdvla_bench.policies.rdvla.training.trainer import StepReport
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell reports SIGINT."""
+LINE_EVERY_S = 30.0
+"""How often a log gets a line."""
+
+
+@dataclass(frozen=True)
+class TrainArguments:
+    """Train RD-VLA on demonstrations. The same command again resumes from the last saved step, to the same bits."""
+
+    data: Path
+    """Folder of samples: shards and manifest.json (docs/training.md)."""
+    out: Path
+    """Folder of the run: config.json, log.jsonl, train_state.safetensors, model.safetensors."""
+    recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
+    """What determines the weights."""
+    save_every: int = 500
+    """Steps between two saved states; the last step and the one that Ctrl-C waits for are saved too."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute; auto takes the GPU if there is one. Bits are promised on the CPU alone."""
+    tensorboard: bool = False
+    """Also write TensorBoard events to OUT/tensorboard."""
+
+
+class Meter(Protocol):
+    """Something that shows or stores the reports of steps."""
+
+    def add(self, report: StepReport) -> None:
+        """Take note of one step."""
+
+
+class LineMeter:
+    """A line now and then, for logs."""
+
+    def __init__(self, steps: int, done: int) -> None:
+        """Start the clock."""
+        self._steps, self._first = steps, done
+        self._begun = self._last = time.monotonic()
+
+    def add(self, report: StepReport) -> None:
+        """Print a line if one is due or the step is the last."""
+        now = time.monotonic()
+        if now - self._last < LINE_EVERY_S and report.step < self._steps:
+            return
+        self._last = now
+        seconds = int((self._steps - report.step) * (now - self._begun) / (report.step - self._first))
+        left = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+        print(f"step {report.step}/{self._steps}: loss {report.loss:.4f}, time left {left}", flush=True)
+
+
+@contextmanager
+def _meter(steps: int, done: int) -> Iterator[Meter]:
+    """Show a bar with loss and time left on a terminal, lines elsewhere."""
+    from rich import progress as rich
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        yield LineMeter(steps, done)
+        return
+    columns = (
+        rich.MofNCompleteColumn(),
+        rich.BarColumn(),
+        rich.TextColumn("loss {task.fields[loss]:.4f}  depth {task.fields[depth]:2d}"),
+        rich.TimeElapsedColumn(),
+        rich.TextColumn("left"),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, console=console) as progress:
+        task = progress.add_task("train", total=steps, completed=done, loss=float("nan"), depth=0)
+
+        class Bar:
+            def add(self, report: StepReport) -> None:
+                progress.update(task, completed=report.step, loss=report.loss, depth=report.depth)
+
+        yield Bar()
+
+
+class TensorBoard:
+    """Scalars of each step as TensorBoard events."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        """Open the event file; events after step ``done`` of an earlier session are purged.
+
+        Raises:
+            MissingExtra: the package tensorboard is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise MissingExtra("--tensorboard", "tensorboard", error) from error
+        self._writer = SummaryWriter(str(folder), purge_step=done + 1)
+
+    def add(self, report: StepReport) -> None:
+        """Write the step's scalars."""
+        for name in ("loss", "depth", "learning_rate", "gradient_norm"):
+            self._writer.add_scalar(name, getattr(report, name), report.step)
+
+    def close(self) -> None:
+        """Flush the file."""
+        self._writer.close()
+
+
+def _device(wanted: str) -> str:
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: PyTorch sees no GPU here; expected cpu or auto")
+    return wanted
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C wait for the end of a step; yields whether it came. The second one does not wait."""
+    came = threading.Event()
+
+    def note(*_: object) -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+        came.set()
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _train(session: Session, arguments: TrainArguments) -> bool:
+    """Train to the last step and save; return False if Ctrl-C came first."""
+    trainer, steps = session.trainer, arguments.recipe.steps
+    board = TensorBoard(arguments.out / "tensorboard", trainer.step) if arguments.tensorboard else None
+    try:
+        with _meter(steps, trainer.step) as meter, _interruptible() as is_interrupted:
+            while trainer.step < steps and not is_interrupted():
+                report = trainer.advance()
+                for sink in (session.record, meter.add, *([board.add] if board else [])):
+                    sink(report)
+                if report.step % arguments.save_every == 0 and report.step < steps:
+                    session.save()
+            session.save()
+    finally:
+        if board:
+            board.close()
+    return trainer.step >= steps
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Train; 0 when all steps are done, 130 after Ctrl-C."""
+    arguments = tyro.cli(TrainArguments, args=argv, prog="python -m rdvla_bench.train")
+    if arguments.save_every < 1:
+        raise UsageError(f"--save-every {arguments.save_every}: expected 1 or more")
+    config = named_config(arguments.recipe.model)
+
+    from rdvla_bench.policies.rdvla.training.session import MODEL, Session
+    from rdvla_bench.policies.rdvla.training.shards import ShardedDataset
+    from rdvla_bench.policies.rdvla.training.trainer import Trainer
+
+    trainer = Trainer(arguments.recipe, config, ShardedDataset(arguments.data), _device(arguments.device))
+    with Session(arguments.out, trainer) as session:
+        if trainer.step:
+            print(f"resuming {arguments.out}: {trainer.step} of {arguments.recipe.steps} steps are done")
+        if not _train(session, arguments):
+            print(f"interrupted; {trainer.step} of {arguments.recipe.steps} steps are safe in {arguments.out}")
+            print(f"resume: {' '.join(['python -m rdvla_bench.train', *(argv or sys.argv[1:])])}")
+            return INTERRUPTED
+    print(f"{trainer.step} steps done: {arguments.out / MODEL}")
+    return 0
