@@ -91,6 +91,7 @@ def cluster(workers: int, address: str | None) -> Iterator[None]:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         else:
             ray.init(
+                address="local",  # not whatever cluster happens to run on this machine
                 num_cpus=workers + 1,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -148,12 +149,14 @@ class Crew:
         """Yield episodes as they end, in whatever order."""
         for _ in range(min(workers, len(self._schedule))):
             self.hire()
-        while self._hands:
+        while len(self._schedule) or any(hand.episode for hand in self._hands.values()):
             ready, _ = ray.wait([hand.work for hand in self._hands.values()], timeout=POLL_S)
             for hand in [h for h in self._hands.values() if h.work in ready]:
                 yield from self._collect(hand, on_greeting)
             for hand in list(self._hands.values()):
                 yield from self._watch(hand)
+        for hand in self._hands.values():  # started too late to play
+            ray.kill(hand.actor)
 
     def _collect(self, hand: Hand, on_greeting: Callable[[Greeting], None]) -> Iterator[Played]:
         try:

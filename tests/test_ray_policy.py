@@ -146,7 +146,7 @@ def test_a_shared_policy_that_batches_gives_the_same_table(tmp_path: Path) -> No
     from rdvla_bench.commands.run import main
 
     fake = ["--policy", "fake", "--suite", "fake_suite", "--episodes", "3"]
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     try:
         assert main([*fake, "--workers", "0", "--out", str(tmp_path / "own")]) == 0
         shared = ["--workers", "2", "--policy-placement", "shared", "--policy-batch", "4"]
