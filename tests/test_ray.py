@@ -165,9 +165,11 @@ def test_a_killed_driver_leaves_no_workers_and_resumes_to_the_same_table(tmp_pat
     wait_for_lines(tmp_path / "broken", 4, process)
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 60
-    while children(str(tmp_path)):
-        assert time.monotonic() < deadline, children(str(tmp_path))
+    begun = time.monotonic()
+    while left := children(str(tmp_path)):
+        # Ray's own agent tells the dead cluster that the cluster is dead and waits a minute for an answer.
+        limit_s = 60 if [line for line in left if "DashboardAgent" not in line] else 240
+        assert time.monotonic() - begun < limit_s, left
         time.sleep(0.5)
     assert run(tmp_path / "broken", *more, workers=0) == 0
     assert table(tmp_path / "broken") == table(tmp_path / "whole")
