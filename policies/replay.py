@@ -58,6 +58,11 @@ class Replay(Policy):
             raise PolicyFault(f"episode {episode.id} was recorded with --seed {seed}, not {episode.seed}")
         return recording
 
+    def next_subtask(self, state: Recording, episode: Episode) -> Recording:
+        """Return the same recording: it goes on through a chain."""
+        del episode
+        return state
+
     def act(self, obs: Observation, state: Recording, rng: np.random.Generator) -> tuple[ActionChunk, Recording]:
         """Return the next recorded actions.
 

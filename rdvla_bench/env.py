@@ -15,17 +15,21 @@ class Info(TypedDict, total=False):
     """The keys of ``info`` that the harness reads; an environment may add others."""
 
     steps: int  # control steps of this episode so far, settle steps not counted
+    subtask: int  # of a chain: how many of its instructions are done, and so the index of the present one
+    task: str  # of a chain: the present subtask's name, "" when all are done
     privileged: dict[str, Any]  # present iff the environment was made with privileged=True
 
 
 class BenchEnv(Protocol):
     """A Gymnasium environment whose episode is fixed completely by ``reset(seed, options)``.
 
-    ``terminated`` means success and ``truncated`` the step cap of the protocol card; both end the episode.
+    ``terminated`` means success and ``truncated`` the step cap of the protocol card; both end the episode. In a
+    chain ``terminated`` means that all instructions are done; a chunk is cut where one is done.
     """
 
     observation_space: spaces.Space[Any]
     action_space: spaces.Box
+    appearance: str  # what its pictures are drawn from and with; "" where none are drawn
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

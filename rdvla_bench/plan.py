@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rdvla_bench.errors import UsageError
@@ -25,6 +25,7 @@ class Plan:
     tasks: Mapping[str, tuple[int, ...]]  # suite -> task indices
     n_episodes: int  # a task
     seed: int
+    env: Mapping[str, str] = field(default_factory=dict)  # --env texts, paths absolute
 
     def __post_init__(self) -> None:
         """Check what the parts cannot check alone.
@@ -57,6 +58,7 @@ class Plan:
         return {
             "policy": self.policy,
             "settings": dict(sorted(self.settings.items())),
+            "env": dict(sorted(self.env.items())),
             "protocol": self.protocol.name,
             "protocol_hash": self.protocol.hash,
             "suites": [suite.name for suite in self.suites],

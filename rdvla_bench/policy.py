@@ -81,6 +81,15 @@ class Policy(ABC):
         del episode
         return None
 
+    def next_subtask(self, state: Any, episode: Episode) -> Any:
+        """Return the state before the first query of a chain's next instruction: by default a fresh one.
+
+        mees/calvin@fa03f01 calvin_models/calvin_agent/evaluation/evaluate_policy.py rollout: ``model.reset()`` before
+        each subtask.
+        """
+        del state
+        return self.initial_state(episode)
+
     @abstractmethod
     def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
         """Return the next chunk and the next state. Every random draw comes from ``rng``."""

@@ -37,6 +37,10 @@ class PolicyServer:
         """Return the policy's state before the first query."""
         return self._policy.initial_state(episode)
 
+    def next_subtask(self, state: Any, episode: Episode) -> Any:
+        """Return the policy's state before the first query of a chain's next instruction."""
+        return self._policy.next_subtask(state, episode)
+
     async def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
         """Answer one query, alone or with those that others ask at the same time."""
         if self._batcher is None:
@@ -55,6 +59,10 @@ class PolicyClient(Policy):
     def initial_state(self, episode: Episode) -> Any:
         """Return the policy's state before the first query."""
         return self._ask("initial_state", episode)
+
+    def next_subtask(self, state: Any, episode: Episode) -> Any:
+        """Return the policy's state before the first query of a chain's next instruction."""
+        return self._ask("next_subtask", state, episode)
 
     def act(self, obs: Observation, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
         """Answer one query through the server."""

@@ -25,6 +25,10 @@ class Result:
     horizons: tuple[int, ...] = ()  # actions executed
     exit_traces: tuple[tuple[float, ...], ...] = ()  # the exit criterion after each iteration
     flops: float | None = None  # of all queries together; None where a query's are unknown
+    solved: int | None = None  # instructions done in a row; None where an episode is one task, not a chain
+    subtasks: tuple[str, ...] = ()  # those of the chain that were attempted, in order
+    subtask_steps: tuple[int, ...] = ()  # control steps spent on each
+    appearance: str = ""  # what the pictures were drawn from and with; "" for a policy without cameras
     scene_sha256: str = ""  # what reset placed
     frames_sha256: str = ""  # every image the policy was shown, in order; "" for a policy without cameras
     actions_sha256: str = ""  # every action executed, float32
@@ -82,6 +86,8 @@ class Record:
         result["exit_traces"] = tuple(tuple(trace) for trace in result["exit_traces"])
         for key in ("depths", "horizons"):
             result[key] = tuple(result[key])
+        for key in ("subtasks", "subtask_steps"):  # not in the first ledgers
+            result[key] = tuple(result.get(key, ()))
         for key in ("model_s", "batch_sizes"):
             execution[key] = tuple(execution[key])
         for key in ("backbone_s", "head_s"):  # not in the first ledgers

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import time
 import traceback
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Query:
     index: int
     obs: Observation
     seed: int  # of every random draw made in answering
+    subtask: int = 0  # how many instructions of a chain are done
 
 
 @dataclass
@@ -43,6 +44,10 @@ class Trace:
 
     steps: int = 0
     instruction: str = ""
+    appearance: str = ""
+    solved: int | None = None
+    subtasks: list[str] = field(default_factory=list)
+    subtask_steps: list[int] = field(default_factory=list)
     scene_sha256: str = ""
     depths: list[int] = field(default_factory=list)
     horizons: list[int] = field(default_factory=list)
@@ -55,6 +60,17 @@ class Trace:
     peak_memory_bytes: int | None = None
     actions: list[NDArray[np.float32]] = field(default_factory=list)  # each (executed, A)
     frames: list[bytes] = field(default_factory=list)  # SHA-256 of each query's images
+
+    def follow_chain(self, info: Mapping[str, Any], n_steps: int) -> None:
+        """Write down ``n_steps`` for the present subtask of a chain, then where the chain stands."""
+        if "subtask" not in info:
+            return
+        if self.subtask_steps:
+            self.subtask_steps[-1] += n_steps
+        if info["task"] and len(self.subtasks) == info["subtask"]:
+            self.subtasks.append(str(info["task"]))
+            self.subtask_steps.append(0)
+        self.solved = int(info["subtask"])
 
     def executed(self) -> NDArray[np.float32]:
         """Return every action executed so far, (N, A) float32."""
@@ -73,6 +89,10 @@ class Trace:
             horizons=tuple(self.horizons),
             exit_traces=tuple(self.exit_traces),
             flops=sum(known) if known and len(known) == len(self.flops) else None,
+            solved=self.solved,
+            subtasks=tuple(self.subtasks),
+            subtask_steps=tuple(self.subtask_steps),
+            appearance=self.appearance,
             scene_sha256=self.scene_sha256,
             frames_sha256=hashlib.sha256(b"".join(self.frames)).hexdigest() if self.frames else "",
             actions_sha256=hashlib.sha256(self.executed().tobytes()).hexdigest(),
@@ -129,7 +149,8 @@ def rollout(
         EnvFault: the environment ended neither in success nor at its cap.
     """
     obs, info = env.reset(seed=episode.env_seed, options={start_option: episode.start})
-    trace.scene_sha256 = env.scene_digest()
+    trace.scene_sha256, trace.appearance = env.scene_digest(), env.appearance
+    trace.follow_chain(info, 0)
     for index in range(1 << 20):
         if index == 0:
             trace.instruction = obs["instruction"]
@@ -137,7 +158,7 @@ def rollout(
             obs["privileged"] = info["privileged"]
         if obs["images"]:
             trace.frames.append(b"".join(digest(obs["images"][camera]) for camera in sorted(obs["images"])))
-        chunk = yield Query(index, obs, episode.query_seed(index))
+        chunk = yield Query(index, obs, episode.query_seed(index), trace.solved or 0)
         actions = checked(chunk, env)
         n = horizon(chunk)
         if not 1 <= n <= len(actions):
@@ -148,6 +169,7 @@ def rollout(
         trace.steps = int(info["steps"])
         trace.actions.append(actions[: trace.steps - before])
         trace.horizons.append(trace.steps - before)
+        trace.follow_chain(info, trace.steps - before)
         compute = chunk.compute
         trace.depths.append(int(compute.depth))
         trace.exit_traces.append(tuple(float(v) for v in compute.exit_trace))
@@ -191,7 +213,7 @@ def play(
         turns = rollout(
             env, episode, start_option=start_option, horizon=policy.horizon, max_horizon=max_horizon, trace=trace
         )
-        chunk = None
+        chunk, subtask = None, 0
         while True:
             culprit = Culprit.ENV
             on_phase("env")
@@ -202,6 +224,8 @@ def play(
                 return trace.result(outcome, state_sha256=state_sha256), trace
             culprit = Culprit.POLICY
             on_phase("policy")
+            if query.subtask != subtask:
+                subtask, state = query.subtask, policy.next_subtask(state, episode)
             begun = time.perf_counter()
             chunk, state = policy.act(query.obs, state, np.random.default_rng(query.seed))
             trace.model_s.append(chunk.compute.model_s or time.perf_counter() - begun)

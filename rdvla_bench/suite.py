@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from rdvla_bench.errors import UnknownTask
+from rdvla_bench.errors import UnknownName, UnknownTask
 
 if TYPE_CHECKING:
     from rdvla_bench.env import BenchEnv
@@ -39,6 +40,7 @@ class Suite:
     default_protocol: str
     extra: str  # the pip extra that installs its simulator
     runtime: str = ""  # module with worker_env() and describe(): chooses and names the renderer of a process
+    settings: Mapping[str, Literal["path", "text"]] = field(default_factory=dict)  # --env keys its environment takes
 
     def task_ids(self, wanted: str | None = None) -> tuple[int, ...]:
         """Return the task indices of ``"0,3"``, ``"0-4"``, task names, or all for None; each once, ascending."""
@@ -61,13 +63,38 @@ class Suite:
             raise UnknownTask(self.name, f"'{wanted}'", len(self.tasks))
         return tuple(sorted(found))
 
+    def resolve_settings(self, texts: Mapping[str, str]) -> dict[str, str]:
+        """Return ``--env`` texts with paths made absolute, since workers run in other folders.
+
+        Raises:
+            UnknownName: the environment takes no such setting.
+        """
+        for key in texts:
+            if key not in self.settings:
+                takes = ", ".join(self.settings) or "none"
+                raise UnknownName("environment setting", key, self.settings, f"suite '{self.name}' takes {takes}")
+        return {k: str(Path(v).expanduser().resolve()) if self.settings[k] == "path" else v for k, v in texts.items()}
+
     def make_env(
-        self, task: int, protocol: ProtocolCard, *, cameras: tuple[str, ...] | None = None, privileged: bool = False
+        self,
+        task: int,
+        protocol: ProtocolCard,
+        *,
+        cameras: tuple[str, ...] | None = None,
+        privileged: bool = False,
+        settings: Mapping[str, str] | None = None,
     ) -> BenchEnv:
         """Build the environment of one task. ``cameras=None`` means all; ``()`` renders nothing, ever."""
         module, _, attribute = self.env_entry.partition(":")
         factory: Any = getattr(import_module(module), attribute)
         return cast(
             "BenchEnv",
-            factory(suite=self.name, task=task, protocol=protocol, cameras=cameras, privileged=privileged),
+            factory(
+                suite=self.name,
+                task=task,
+                protocol=protocol,
+                cameras=cameras,
+                privileged=privileged,
+                **self.resolve_settings(settings or {}),
+            ),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -32,6 +32,7 @@ class Job:
     policy: str
     settings: Mapping[str, str]
     protocol: ProtocolCard
+    env: Mapping[str, str] = field(default_factory=dict)  # --env texts
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,13 @@ class Worker:
             self.close_env()
             card, cpu = self.policy.card, time.process_time()
             try:
-                self._env = suite.make_env(task, self.job.protocol, cameras=card.cameras, privileged=card.privileged)
+                self._env = suite.make_env(
+                    task,
+                    self.job.protocol,
+                    cameras=card.cameras,
+                    privileged=card.privileged,
+                    settings=self.job.env,
+                )
             except ModuleNotFoundError as error:
                 raise MissingExtra(f"suite '{suite.name}'", suite.extra, f"no module '{error.name}'") from error
             self._task = (suite.name, task)

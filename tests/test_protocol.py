@@ -5,10 +5,10 @@ import json
 from rdvla_bench.protocol import CARDS
 
 HASHES = {
-    "libero/paired@1": "f7c3a637c380",
-    "libero/openvla-oft@1": "6a213707f2e2",
-    "libero/openpi@1": "d9127e98bce4",
-    "libero/lerobot@1": "1f960e96ab19",
+    "libero/paired@1": "2011e08646a2",
+    "libero/openvla-oft@1": "a8504099569d",
+    "libero/openpi@1": "8f686be9cca1",
+    "libero/lerobot@1": "0d80d1052ede",
 }
 
 

@@ -13,6 +13,7 @@ from gymnasium.error import InvalidAction, ResetNeeded
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
+from rdvla_bench.envs.libero import gl
 from rdvla_bench.envs.libero.offscreen import OffscreenContext
 from rdvla_bench.envs.libero.privileged import PrivilegedView
 from rdvla_bench.envs.libero.scene import Scene, full_state, stream
@@ -69,16 +70,18 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self._check()
         self._instruction = self.suite.tasks[task].instruction
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.suite.actions),), np.float32)
-        self.observation_space = _observation_space(self.cameras, self.card.image_size)
+        self._size = self.card.image_size or self.suite.cameras["agentview"][0]
+        self.observation_space = _observation_space(self.cameras, self._size)
         self.scene = Scene(suite, self.suite.tasks[task].name)
         self._view = PrivilegedView(self.scene.env) if privileged else None
         self._context: OffscreenContext | None = None
         if self.cameras or render_mode:
-            self._context = OffscreenContext(self.scene.model, self.card.image_size)
+            self._context = OffscreenContext(self.scene.model, self._size)
             self.scene.env.sim.add_render_context(self._context)
         self._stepper: Stepper | None = None
         # the RNG stream of a sequential card: element k is its state before hard reset number k + 1
         self._stream = [stream(self.card.stream_seed or 0)]
+        self.appearance = f"libero assets, {gl.active().backend}" if self._context else ""
         self._steps, self._over, self._closed, self._digest = 0, True, False, ""
 
     def reset(
@@ -200,8 +203,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """
         if not names:
             return {}
-        size = self.card.image_size
-        drawn = self._running.render([_CAMERAS[name] for name in names], size, size)
+        drawn = self._running.render([_CAMERAS[name] for name in names], self._size, self._size)
         return {name: np.ascontiguousarray(drawn[_CAMERAS[name]][::-1, ::-1]) for name in names}
 
     @property

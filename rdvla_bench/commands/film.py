@@ -40,7 +40,7 @@ class Filmed:
 
     def __init__(self, env: BenchEnv, cameras: tuple[str, ...]) -> None:
         """Wrap ``env``."""
-        self._env, self._cameras = env, cameras
+        self._env, self._cameras, self.appearance = env, cameras, env.appearance
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self.frames: list[Frame] = []
         self._query = 0

@@ -83,7 +83,8 @@ def _replay(
             f"{run_dir} was played under another edition of {card.name}: {run['protocol_hash']}, here {card.hash}"
         )
     policy = load_policy("replay", {"run": str(run_dir)})
-    env = suite.make_env(record.episode.task, card, cameras=None if is_filmed else cameras)
+    settings = run["config"].get("env", {})
+    env = suite.make_env(record.episode.task, card, cameras=None if is_filmed else cameras, settings=settings)
     filmed = Filmed(env, cameras)
     try:
         result, _ = play(

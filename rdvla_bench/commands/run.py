@@ -48,6 +48,8 @@ class RunArguments:
     """Protocol card (rdvla-bench list protocols); the suite's default if not given."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """KEY=VALUE of the policy's settings; may be repeated."""
+    env: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE of the environment's settings, such as assets=PATH for CALVIN; may be repeated."""
     out: Path | None = None
     """Run folder; runs/POLICY-HASH by default."""
     workers: int = 2
@@ -78,7 +80,8 @@ def make_plan(arguments: RunArguments) -> Plan:
     if len(set(names)) < len(names):
         raise UsageError(f"--suite {arguments.suite} names a suite twice")
     card = protocol(arguments.protocol or suites[0].default_protocol)
-    settings = dict(_setting(text) for text in arguments.set)
+    settings = dict(_setting("--set", text) for text in arguments.set)
+    env = dict(_setting("--env", text) for text in arguments.env)
     parse_settings(arguments.policy, settings)
     return Plan(
         policy=arguments.policy,
@@ -88,13 +91,14 @@ def make_plan(arguments: RunArguments) -> Plan:
         tasks={suite.name: suite.task_ids(arguments.tasks) for suite in suites},
         n_episodes=card.n_trials if arguments.episodes == "full" else int(arguments.episodes),
         seed=arguments.seed,
+        env={key: value for suite in suites for key, value in suite.resolve_settings(env).items()},
     )
 
 
-def _setting(text: str) -> tuple[str, str]:
+def _setting(flag: str, text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set {text}: expected KEY=VALUE")
+        raise UsageError(f"{flag} {text}: expected KEY=VALUE")
     return key, value
 
 
@@ -211,7 +215,7 @@ def _execute(
         return
     from rdvla_bench.worker import Job, runtime_of
 
-    job = Job(plan.policy, plan.settings, plan.protocol)
+    job = Job(plan.policy, plan.settings, plan.protocol, plan.env)
     if arguments.workers == 0:
         from rdvla_bench.local import play_locally
 

@@ -27,6 +27,8 @@ ACTIONS = ("x (1)", "y (1)")
 class FakeEnv(gymnasium.Env[Any, Any]):
     """Succeeds when the sum of the first action value reaches 5."""
 
+    appearance = "grey"
+
     def __init__(
         self,
         suite: str,
