@@ -11,11 +11,12 @@ Non-obvious:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from rdvla_bench.leaderboards.chains import ChainScore, SubtaskScore, chain_score, subtask_scores
 from rdvla_bench.leaderboards.frame import executions_frame, results_frame
 from rdvla_bench.leaderboards.run_folder import Manifest, Run, read_run
 from rdvla_bench.leaderboards.statistics import mean, quantile, spread, wilson
@@ -41,6 +42,7 @@ class Score:
     queries: float | None  # mean an episode
     steps: float | None  # mean an episode
     flops: float | None  # mean an episode; None unless known for each
+    chain: ChainScore | None = None  # of a suite whose episodes are chains
 
     @property
     def scored(self) -> int:
@@ -86,6 +88,7 @@ class Board:
     task_scores: tuple[Score, ...]
     suite_costs: tuple[Cost, ...]
     task_costs: tuple[Cost, ...]
+    subtask_scores: tuple[SubtaskScore, ...] = ()  # of chains
 
     @classmethod
     def of(cls, run: Run) -> Board:
@@ -96,15 +99,18 @@ class Board:
             run.manifest,
             results,
             executions,
-            tuple(_score(results, *row) for row in suites),
+            tuple(_with_chain(_score(results, *row), results, run.manifest) for row in suites),
             tuple(_score(results, *row) for row in tasks),
             tuple(_cost(executions, *row) for row in suites),
             tuple(_cost(executions, *row) for row in tasks),
+            tuple(score for suite, *_ in suites for score in subtask_scores(results, suite) if _is_chain(run, suite)),
         )
 
     @property
     def mean_of_suites(self) -> float | None:
-        """Return the unweighted mean of the suites' rates, None unless every suite may be ranked."""
+        """Return the unweighted mean of the suites' rates, None unless every suite may be ranked and has no chains."""
+        if any(s.chain for s in self.suite_scores):
+            return None
         rates = [s.rate for s in self.suite_scores if s.rate is not None and not s.unranked]
         return mean(rates) if len(rates) == len(self.suite_scores) else None
 
@@ -171,6 +177,15 @@ def _score(results: pd.DataFrame, suite: str, task: int | None, name: str, plann
         steps=mean(scored["steps"].tolist()),
         flops=None if scored["flops"].isna().any() else mean(scored["flops"].tolist()),
     )
+
+
+def _is_chain(run: Run, suite: str) -> bool:
+    return run.manifest.get("n_instructions", {}).get(suite, 1) > 1
+
+
+def _with_chain(score: Score, results: pd.DataFrame, manifest: Manifest) -> Score:
+    n_instructions = manifest.get("n_instructions", {}).get(score.suite, 1)
+    return replace(score, chain=chain_score(_of(results, score.suite, None), n_instructions))
 
 
 def _cost(executions: pd.DataFrame, suite: str, task: int | None, name: str, planned: int) -> Cost:

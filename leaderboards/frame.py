@@ -44,6 +44,10 @@ RESULTS = pa.schema(
         ("horizons", pa.list_(pa.int32())),  # one a query
         ("exit_traces", pa.list_(pa.list_(pa.float64()))),  # query -> iteration -> criterion
         ("flops", pa.float64()),  # null where unknown
+        ("solved", pa.float64()),  # instructions of a chain done in a row; null for a single task
+        ("subtasks", pa.list_(pa.string())),  # of a chain, those attempted
+        ("subtask_steps", pa.list_(pa.int32())),  # one a subtask
+        ("appearance", pa.string()),  # what the pictures were drawn from and with
         ("scene_sha256", pa.string()),
         ("frames_sha256", pa.string()),
         ("actions_sha256", pa.string()),
@@ -79,6 +83,7 @@ def results_frame(records: Iterable[Record]) -> pd.DataFrame:
                 "culprit": r.result.culprit or "",
                 "queries": len(r.result.depths),
                 "flops": _or_nan(r.result.flops),
+                "solved": _or_nan(r.result.solved),
             }
             for r in records
         ),
@@ -117,7 +122,7 @@ def _frame(rows: Iterable[dict[str, Any]], schema: pa.Schema) -> pd.DataFrame:
 def results_csv(results: pd.DataFrame) -> bytes:
     """Return the results as CSV: lists as numbers between spaces, an error as its last line, no exit traces."""
     flat = results.drop(columns="exit_traces")
-    for column in ("depths", "horizons"):
+    for column in ("depths", "horizons", "subtasks", "subtask_steps"):
         flat[column] = [" ".join(map(str, values)) for values in flat[column]]
     flat["error"] = [last_line(text) for text in flat["error"]]
     text: str = flat.to_csv(index=False, lineterminator="\n")

@@ -4,7 +4,7 @@ Non-obvious:
 - Runs share a table only under one protocol card (name and hash), on one suite, with the same tasks and the same
   number of episodes a task. Anything else would rank the tasks, not the policies.
 - A run with errors or missing episodes, and a privileged policy, stand in the table without a rank.
-- Ranks follow the rate alone; whether a difference is more than chance is not said here.
+- Ranks follow the rate, or the average chain length, alone; whether a difference is more than chance is not said here.
 """
 
 from __future__ import annotations
@@ -32,6 +32,12 @@ class Entry:
         return f"unranked: {', '.join(reasons)}" if reasons else ""
 
 
+    @property
+    def value(self) -> float | None:
+        """Return what is ranked: the average chain length, or the rate of a suite of single tasks."""
+        return self.score.chain.length if self.score.chain else self.score.rate
+
+
 @dataclass(frozen=True)
 class Group:
     """Entries that may share a table, the best rate first, unranked ones last."""
@@ -51,10 +57,10 @@ class Group:
 
     @property
     def ranks(self) -> tuple[int | None, ...]:
-        """Return one rank an entry, equal rates sharing theirs; None for an unranked entry."""
-        rates = [e.score.rate for e in self.entries if not e.standing and e.score.rate is not None]
+        """Return one rank an entry, equal values sharing theirs; None for an unranked entry."""
+        values = [e.value for e in self.entries if not e.standing and e.value is not None]
         return tuple(
-            1 + sum(other > e.score.rate for other in rates) if not e.standing and e.score.rate is not None else None
+            1 + sum(other > e.value for other in values) if not e.standing and e.value is not None else None
             for e in self.entries
         )
 
@@ -89,7 +95,7 @@ def group_runs(boards: Iterable[tuple[str, Board]]) -> list[Group]:
 
 
 def _order(entry: Entry) -> tuple[bool, float, str]:
-    return bool(entry.standing), -(entry.score.rate or 0.0), entry.run
+    return bool(entry.standing), -(entry.value or 0.0), entry.run
 
 
 def _ranges(numbers: tuple[int, ...]) -> str:

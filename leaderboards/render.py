@@ -102,7 +102,17 @@ def all_rows(run: str, board: Board) -> list[dict[str, Any]]:
 
 def score_json(score: Score) -> dict[str, Any]:
     """Return one score with what derives from it; ``unranked`` is the reason, "" if there is none."""
-    return {**asdict(score), "scored": score.scored, "unranked": score.unranked}
+    flat = {key: value for key, value in asdict(score).items() if key != "chain"}
+    chain = score.chain
+    return {
+        **flat,
+        "chain_length": chain.length if chain else None,
+        "chain_low": chain.low if chain else None,
+        "chain_high": chain.high if chain else None,
+        "in_a_row": " ".join(f"{rate:.6g}" for rate in chain.in_a_row) if chain else None,
+        "scored": score.scored,
+        "unranked": score.unranked,
+    }
 
 
 def board_json(board: Board) -> dict[str, Any]:
@@ -118,6 +128,7 @@ def board_json(board: Board) -> dict[str, Any]:
         "mean_of_suites": board.mean_of_suites,
         "suites": [score_json(score) for score in board.suite_scores],
         "tasks": [score_json(score) for score in board.task_scores],
+        "subtasks": [asdict(score) for score in board.subtask_scores],
     }
 
 

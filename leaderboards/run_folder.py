@@ -51,6 +51,7 @@ class Manifest(_Required, total=False):
     """The keys of ``run.json`` that a board reads; others are left alone."""
 
     machine: Mapping[str, Any]
+    n_instructions: Mapping[str, int]  # suite -> an episode's; 1 where it is missing
 
 
 @dataclass(frozen=True)

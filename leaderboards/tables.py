@@ -22,6 +22,11 @@ RESULTS_LEGEND = (
     "Rate: successes of the episodes that did not end in an error, with Wilson's 95 % interval. Depth: iterations of "
     "the recurrent core, mean ± standard deviation over queries. Queries, control steps and GFLOP: mean an episode."
 )
+CHAIN_LEGEND = (
+    "Length: mean number of instructions done in a row, with a bootstrap 95 % interval over chains. 1..5: share of "
+    "chains with at least so many done."
+)
+SUBTASK_LEGEND = "Attempts: chains that came as far. Steps: mean control steps of a success."
 COST_LEGEND = (
     "Over the same episodes; these numbers belong to one execution on one machine. Build CPU-s and retries are totals."
 )
@@ -90,6 +95,8 @@ def result_tables(board: Board) -> list[Table]:
         Table("Suites", ("suite", *RESULT_COLUMNS), tuple(suites), legend=RESULTS_LEGEND),
         Table("Tasks", ("suite", "task", "name", *RESULT_COLUMNS), tuple(tasks), n_text=3),
     ]
+    if any(s.chain for s in board.suite_scores):
+        tables[1:] = chain_tables(board)  # a suite of chains has one task: itself
     failed = board.results[board.results["outcome"] == "error"]
     if len(failed):
         legend = "The whole tracebacks are in episodes.jsonl."
@@ -101,6 +108,39 @@ def result_tables(board: Board) -> list[Table]:
         )
         tables.append(Table("Errors", ("episode", "culprit", "message"), rows, n_text=3, legend=legend))
     return tables
+
+
+def chain_tables(board: Board) -> list[Table]:
+    """Return average chain lengths and the subtasks' rates, for suites whose episodes are chains."""
+    scores = [s for s in board.suite_scores if s.chain]
+    width = max((len(s.chain.in_a_row) for s in scores if s.chain), default=0)
+    chains = tuple((s.suite, *chain_cells(s, width)) for s in scores)
+    subtasks = tuple(
+        (s.suite, s.name, f"{s.successes}/{s.attempts}", _percent(s.rate), _interval(s.low, s.high),
+         _number(s.steps, ".1f"))
+        for s in board.subtask_scores
+    )  # fmt: skip
+    columns = ("suite", "subtask", "success", "rate", "95 % interval", "steps")
+    return [
+        Table("Chains", ("suite", *chain_columns(width)), chains, legend=CHAIN_LEGEND),
+        Table("Subtasks", columns, subtasks, n_text=2, legend=SUBTASK_LEGEND),
+    ]
+
+
+def chain_columns(width: int) -> tuple[str, ...]:
+    """Return the headers over ``chain_cells``."""
+    return ("chains", "length", "95 % interval", *(str(k) for k in range(1, width + 1)), "standing")
+
+
+def chain_cells(score: Score, width: int) -> tuple[str, ...]:
+    """Return the cells of one suite of chains, padded to ``width`` success rates."""
+    if score.chain is None:
+        return (str(score.scored), *(NOTHING for _ in range(width + 3)))
+    chain = score.chain
+    rates = [_percent(rate) for rate in chain.in_a_row]
+    rates += [NOTHING] * (width - len(rates))
+    standing = f"unranked: {score.unranked}" if score.unranked else "ranked"
+    return (str(score.scored), f"{chain.length:.3f}", f"[{chain.low:.3f}, {chain.high:.3f}]", *rates, standing)
 
 
 def cost_tables(board: Board) -> list[Table]:
@@ -121,13 +161,26 @@ def group_tables(group: Group) -> list[Table]:
          str(e.board.manifest["config"]["seed"]))
         for e in group.entries
     ]  # fmt: skip
+    width = max((len(e.score.chain.in_a_row) for e in group.entries if e.score.chain), default=0)
+    columns = chain_columns(width) if width else RESULT_COLUMNS
     results = (
-        (str(rank or NOTHING), *name, *score_cells(e.score)[:-1], e.standing or "ranked")
+        (
+            str(rank or NOTHING),
+            *name,
+            *(chain_cells(e.score, width) if width else score_cells(e.score))[:-1],
+            e.standing or "ranked",
+        )
         for rank, name, e in zip(group.ranks, named, group.entries, strict=True)
     )
     costs = ((*name[:2], *cost_cells(e.cost)) for name, e in zip(named, group.entries, strict=True))
     return [
-        Table(group.title, ("rank", *head, *RESULT_COLUMNS), tuple(results), n_text=5, legend=RESULTS_LEGEND),
+        Table(
+            group.title,
+            ("rank", *head, *columns),
+            tuple(results),
+            n_text=5,
+            legend=CHAIN_LEGEND if width else RESULTS_LEGEND,
+        ),
         Table(f"{group.title}: execution", ("run", "policy", *COST_COLUMNS), tuple(costs), 2, COST_LEGEND),
     ]
 
@@ -136,7 +189,7 @@ def score_cells(score: Score) -> tuple[str, ...]:
     """Return the cells under ``RESULT_COLUMNS``."""
     interval = NOTHING
     if score.low is not None and score.high is not None:
-        interval = f"[{100 * score.low:.1f}, {100 * score.high:.1f}]"
+        interval = _interval(score.low, score.high)
     return (
         f"{score.successes}/{score.scored}",
         _percent(score.rate),
@@ -161,6 +214,10 @@ def cost_cells(cost: Cost) -> tuple[str, ...]:
         f"{cost.build_cpu_s:.1f}",
         str(cost.retries),
     )
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -40,6 +40,8 @@ class Suite:
     default_protocol: str
     extra: str  # the pip extra that installs its simulator
     runtime: str = ""  # module with worker_env() and describe(): chooses and names the renderer of a process
+    n_instructions: int = 1  # an episode; above 1 it is a chain
+    control_hz: int = 20  # control steps a second of simulated time
     settings: Mapping[str, Literal["path", "text"]] = field(default_factory=dict)  # --env keys its environment takes
 
     def task_ids(self, wanted: str | None = None) -> tuple[int, ...]:

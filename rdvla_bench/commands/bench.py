@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from rdvla_bench import registry
+from rdvla_bench.commands.bench_calvin import Calvin, compare
 from rdvla_bench.commands.bench_identity import Identity, sweep
 from rdvla_bench.commands.bench_loops import Loop, Task, Trial, Worker
 from rdvla_bench.commands.bench_model import Model, measure
@@ -78,8 +79,9 @@ class Row:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; return 0, or 1 if the two loops computed anything else than the same."""
-    options: Options | Identity | Scaling | Model = tyro.cli(
+    options: Options | Calvin | Identity | Scaling | Model = tyro.cli(
         Annotated[Options, tyro.conf.subcommand("libero")]  # type: ignore[arg-type]
+        | Annotated[Calvin, tyro.conf.subcommand("calvin")]
         | Annotated[Identity, tyro.conf.subcommand("identity")]
         | Annotated[Scaling, tyro.conf.subcommand("scaling")]
         | Annotated[Model, tyro.conf.subcommand("model")],
@@ -87,6 +89,8 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m rdvla_bench.bench",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    if isinstance(options, Calvin):
+        return compare(options)
     if isinstance(options, Identity):
         return sweep(options)
     if isinstance(options, Scaling):

@@ -15,8 +15,6 @@ from rdvla_bench.errors import MissingExtra
 from rdvla_bench.types import Observation, Outcome
 
 ZOOM = 2
-FPS = 20
-"""Control steps a second of LIBERO: the film runs in real time."""
 STRIP = 96
 """Height of the text strip, in pixels."""
 _INK, _PAPER, _GOOD, _BAD, _DIM = (235, 235, 235), (18, 18, 22), (86, 180, 233), (230, 159, 0), (150, 150, 150)
@@ -29,6 +27,8 @@ class Frame:
     images: Mapping[str, NDArray[np.uint8]]  # camera -> (H, W, 3)
     step: int
     query: int  # the query whose action was executed
+    instruction: str
+    solved: int | None = None  # instructions of a chain that are done
 
 
 class Filmed:
@@ -50,20 +50,26 @@ class Filmed:
     ) -> tuple[Observation, dict[str, Any]]:
         """Start the episode and the film."""
         obs, info = self._env.reset(seed=seed, options=options)
-        self.frames, self._query = [Frame(obs["images"], 0, 0)], 0
+        self.frames, self._query = [], 0
+        self._film(obs, info)
         return self._seen(obs), info
 
     def step_chunk(self, actions: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Run the chunk, filming each step."""
         total = 0.0
+        before = self.frames[-1].solved
         for action in actions:
             obs, reward, terminated, truncated, info = self._env.step_chunk(action[None])
             total += reward
-            self.frames.append(Frame(obs["images"], int(info["steps"]), self._query))
-            if terminated or truncated:
+            self._film(obs, info)
+            if terminated or truncated or self.frames[-1].solved != before:
                 break
         self._query += 1
         return self._seen(obs), total, terminated, truncated, info
+
+    def _film(self, obs: Observation, info: Mapping[str, Any]) -> None:
+        frame = Frame(obs["images"], int(info["steps"]), self._query, obs["instruction"], info.get("subtask"))
+        self.frames.append(frame)
 
     def _seen(self, obs: Observation) -> Observation:
         return {**obs, "images": {name: obs["images"][name] for name in self._cameras}}
@@ -86,10 +92,10 @@ class Caption:
     """What is written over an episode's frames."""
 
     title: str  # policy and episode
-    instruction: str
     outcome: Outcome
     n_steps: int
     depths: tuple[int, ...]  # a query
+    fps: int  # control steps a second: the film runs in real time
 
 
 def write_video(path: Path, frames: list[Frame], caption: Caption) -> None:
@@ -104,12 +110,12 @@ def write_video(path: Path, frames: list[Frame], caption: Caption) -> None:
         raise MissingExtra("--video", "video", f"no module '{error.name}'") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = draw(frames[0], caption, is_last=False).shape[:2]
-    stream = imageio_ffmpeg.write_frames(str(path), (width, height), fps=FPS, codec="libx264", quality=7)
+    stream = imageio_ffmpeg.write_frames(str(path), (width, height), fps=caption.fps, codec="libx264", quality=7)
     stream.send(None)
     for index, frame in enumerate(frames):
         is_last = index == len(frames) - 1
         picture = draw(frame, caption, is_last=is_last)
-        for _ in range(FPS if is_last else 1):  # hold the outcome for a second
+        for _ in range(caption.fps if is_last else 1):  # hold the outcome for a second
             stream.send(picture.tobytes())
     stream.close()
 
@@ -120,13 +126,14 @@ def draw(frame: Frame, caption: Caption, *, is_last: bool) -> NDArray[np.uint8]:
         from PIL import Image, ImageDraw, ImageFont
     except ModuleNotFoundError as error:
         raise MissingExtra("--video", "video", f"no module '{error.name}'") from error
-    cameras = np.concatenate([frame.images[name] for name in sorted(frame.images)], axis=1)
+    cameras = _side_by_side([frame.images[name] for name in sorted(frame.images)])
     cameras = cameras.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
     height, width = cameras.shape[:2]
     canvas = Image.new("RGB", (width, height + STRIP), _PAPER)
     canvas.paste(Image.fromarray(cameras), (0, 0))
     pen, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(14)
-    pen.text((10, height + 6), caption.instruction, _INK, font)
+    instruction = frame.instruction if frame.solved is None else f"{frame.solved}/5  {frame.instruction}"
+    pen.text((10, height + 6), instruction, _INK, font)
     depth = caption.depths[frame.query] if frame.query < len(caption.depths) else 0
     status = f"step {frame.step}/{caption.n_steps}   query {frame.query + 1}/{len(caption.depths)}   depth {depth}"
     pen.text((10, height + 34), status, _INK, font)
@@ -136,6 +143,13 @@ def draw(frame: Frame, caption: Caption, *, is_last: bool) -> NDArray[np.uint8]:
         pen.text((width - 10, height + 6), caption.outcome.upper(), color, font, anchor="ra")
     _draw_bars(pen, caption.depths, frame.query, right=width - 10, bottom=height + STRIP - 8)
     return np.asarray(canvas)
+
+
+def _side_by_side(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return one picture of several, each at the top of a column, padded to a common height that video can have."""
+    height = max(len(image) for image in images)
+    padded = [np.pad(image, ((0, height - len(image)), (0, 0), (0, 0))) for image in images]
+    return np.concatenate(padded, axis=1)
 
 
 def _draw_bars(pen: Any, depths: tuple[int, ...], query: int, *, right: int, bottom: int) -> None:

@@ -28,12 +28,16 @@ class Tally:
     done: int = 0
     successes: int = 0
     errors: int = 0
+    solved: int = 0  # instructions of chains
+    is_chain: bool = False
 
     def add(self, record: Record) -> None:
         """Count one episode."""
         self.done += 1
         self.successes += record.result.outcome is Outcome.SUCCESS
         self.errors += record.result.outcome is Outcome.ERROR
+        if record.result.solved is not None and record.result.outcome is not Outcome.ERROR:
+            self.is_chain, self.solved = True, self.solved + record.result.solved
 
 
 Interval = Callable[[int, int], tuple[float, float]]
@@ -52,12 +56,14 @@ class _Tallies:
         self.tallies[record.episode.suite].add(record)
 
     def rate(self, tally: Tally) -> str:
-        """Return ``"92.0 % [81.2, 96.8]"``; errors are left out, not counted as failures."""
+        """Return ``"success 92.0 % [81.2, 96.8]"``; errors are left out, not counted as failures."""
         played = tally.done - tally.errors
         if not played:
             return "-"
+        if tally.is_chain:
+            return f"average chain length {tally.solved / played:.2f}"
         low, high = self._interval(tally.successes, played)
-        return f"{100 * tally.successes / played:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        return f"success {100 * tally.successes / played:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
     def eta(self) -> str:
         """Return the time left at this session's speed."""
@@ -81,7 +87,7 @@ class LiveProgress:
 
     def _table(self) -> Table:
         table = Table(
-            "suite", "done", "success [95 %]", "errors", title=f"time left {self._all.eta()}", title_justify="left"
+            "suite", "done", "result [95 %]", "errors", title=f"time left {self._all.eta()}", title_justify="left"
         )
         for suite, tally in self._all.tallies.items():
             errors = f"[bold red]{tally.errors}[/]" if tally.errors else "0"
@@ -123,7 +129,7 @@ class LineProgress:
         if fresh and (time.monotonic() - self._last >= LINE_EVERY_S or tally.done == tally.planned):
             self._last = time.monotonic()
             self.say(
-                f"{record.episode.suite}: {tally.done}/{tally.planned} episodes, success {self._all.rate(tally)}, "
+                f"{record.episode.suite}: {tally.done}/{tally.planned} episodes, {self._all.rate(tally)}, "
                 f"{tally.errors} errors, time left {self._all.eta()}"
             )
 

@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     replayed, frames = _replay(arguments.run, run, record, cameras, is_filmed=arguments.video is not None)
     if arguments.video:
         title = f"{run['config']['policy']}  {arguments.episode}  {run['config']['protocol']}"
-        caption = Caption(title, replayed.instruction, replayed.outcome, replayed.steps, record.result.depths)
+        fps = load_suite(record.episode.suite).control_hz
+        caption = Caption(title, replayed.outcome, replayed.steps, record.result.depths, fps)
         write_video(arguments.video, frames, caption)
         print(f"wrote {arguments.video}: {len(frames)} frames")
     differing = [name for name in COMPARED if getattr(replayed, name) != getattr(record.result, name)]

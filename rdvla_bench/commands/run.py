@@ -169,6 +169,7 @@ class RunFolder:
             "planned": len(plan.episodes()),
             "full": plan.n_episodes == plan.protocol.n_trials,
             "task_names": {s.name: {str(t): s.tasks[t].name for t in plan.tasks[s.name]} for s in plan.suites},
+            "n_instructions": {s.name: s.n_instructions for s in plan.suites},
             "policy_card": greeting.policy_card,
             "policy_hash": greeting.policy_hash,
             "protocol_card": plan.protocol.to_json(),

@@ -1,7 +1,9 @@
-"""``python -m rdvla_bench.train --data DIR --out DIR``: train RD-VLA; the same command again resumes."""
+"""``python -m rdvla_bench.train --data DATA --out DIR``: train RD-VLA; the same command again resumes."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
 import sys
 import threading
@@ -16,15 +18,19 @@ import tyro
 
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import MissingExtra, UsageError
-from rdvla_bench.policies.rdvla.config import named_config
+from rdvla_bench.policies.rdvla.config import HeadConfig, named_config
+from rdvla_bench.policies.rdvla.training.lerobot_options import LerobotOptions
 from rdvla_bench.policies.rdvla.training.recipe import Recipe
 
 if TYPE_CHECKING:
+    from rdvla_bench.policies.rdvla.training.dataset import Dataset
     from rdvla_bench.policies.rdvla.training.session import Session
     from rdvla_bench.policies.rdvla.training.trainer import StepReport
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports SIGINT."""
+LEROBOT = "lerobot:"
+"""What may stand before a data folder in LeRobot's format."""
 LINE_EVERY_S = 30.0
 """How often a log gets a line."""
 
@@ -33,12 +39,20 @@ LINE_EVERY_S = 30.0
 class TrainArguments:
     """Train RD-VLA on demonstrations. The same command again resumes from the last saved step, to the same bits."""
 
-    data: Path
-    """Folder of samples: shards and manifest.json (docs/training.md)."""
+    data: str
+    """Folder of samples (shards and manifest.json), or of a LeRobotDataset (meta/info.json), which may be given as
+    lerobot:FOLDER too; see docs/training.md."""
     out: Path
     """Folder of the run: config.json, log.jsonl, train_state.safetensors, model.safetensors."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
     """What determines the weights."""
+    init: str | None = None
+    """Weights to start from instead of drawn ones: a model.safetensors or run folder of ours, or a released checkpoint
+    (folder or hf://owner/name)."""
+    init_parts: Literal["all", "backbone"] = "all"
+    """Which of them: all, or the backbone alone with a fresh head and proprio projector."""
+    lerobot: LerobotOptions = field(default_factory=LerobotOptions)
+    """How a LeRobotDataset is read; without effect on other data."""
     save_every: int = 500
     """Steps between two saved states; the last step and the one that Ctrl-C waits for are saved too."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -143,8 +157,10 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
 
     def note(*_: object) -> None:
         if came.is_set():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third one must not meet the clearing up
             raise KeyboardInterrupt
         came.set()
+        os.write(2, b"\nfinishing this step; Ctrl-C again stops at once\n")  # print may be what was interrupted
 
     before = signal.signal(signal.SIGINT, note)
     try:
@@ -172,25 +188,60 @@ def _train(session: Session, arguments: TrainArguments) -> bool:
     return trainer.step >= steps
 
 
+def open_data(data: str, options: LerobotOptions, head: HeadConfig) -> Dataset:
+    """Open shards of our own or a LeRobotDataset, whichever is in the folder.
+
+    Raises:
+        DatasetError: it is neither, or is broken.
+        MissingExtra: LeRobot's format needs packages that are not installed.
+    """
+    folder = Path(data.removeprefix(LEROBOT)).expanduser()
+    if not data.startswith(LEROBOT) and not (folder / "meta" / "info.json").is_file():
+        from rdvla_bench.policies.rdvla.training.shards import ShardedDataset
+
+        return ShardedDataset(folder)
+    try:
+        from rdvla_bench.policies.rdvla.training.lerobot import LerobotDataset
+    except ModuleNotFoundError as error:
+        raise MissingExtra("data in LeRobot's format", "lerobot", error) from error
+    return LerobotDataset(folder, options, head)
+
+
 @command
 def main(argv: list[str] | None = None) -> int:
     """Train; 0 when all steps are done, 130 after Ctrl-C."""
     arguments = tyro.cli(TrainArguments, args=argv, prog="python -m rdvla_bench.train")
     if arguments.save_every < 1:
         raise UsageError(f"--save-every {arguments.save_every}: expected 1 or more")
+    if arguments.init is None and arguments.init_parts != "all":
+        raise UsageError(f"--init-parts {arguments.init_parts} has no effect without --init")
+    try:
+        if _run(arguments):
+            return 0
+    except KeyboardInterrupt:  # the second one, or the first before training began
+        print(f"stopped at once; what was last saved in {arguments.out} is safe, and the same command resumes it")
+        return INTERRUPTED
+    print(f"resume: {shlex.join(['python', '-m', 'rdvla_bench.train', *(argv or sys.argv[1:])])}")
+    return INTERRUPTED
+
+
+def _run(arguments: TrainArguments) -> bool:
+    """Begin or resume the run, and train; return False if Ctrl-C came before the last step."""
     config = named_config(arguments.recipe.model)
 
+    from rdvla_bench.policies.rdvla.training.initial import read_initial
     from rdvla_bench.policies.rdvla.training.session import MODEL, Session
-    from rdvla_bench.policies.rdvla.training.shards import ShardedDataset
     from rdvla_bench.policies.rdvla.training.trainer import Trainer
 
-    trainer = Trainer(arguments.recipe, config, ShardedDataset(arguments.data), _device(arguments.device))
+    data = open_data(arguments.data, arguments.lerobot, config.head)
+    initial = read_initial(arguments.init, arguments.init_parts, config) if arguments.init else None
+    trainer = Trainer(arguments.recipe, config, data, _device(arguments.device), initial)
+    steps = arguments.recipe.steps
     with Session(arguments.out, trainer) as session:
         if trainer.step:
-            print(f"resuming {arguments.out}: {trainer.step} of {arguments.recipe.steps} steps are done")
+            print(f"resuming {arguments.out}: {trainer.step} of {steps} steps are done")
         if not _train(session, arguments):
-            print(f"interrupted; {trainer.step} of {arguments.recipe.steps} steps are safe in {arguments.out}")
-            print(f"resume: {' '.join(['python -m rdvla_bench.train', *(argv or sys.argv[1:])])}")
-            return INTERRUPTED
+            print(f"interrupted; {trainer.step} of {steps} steps are safe in {arguments.out}")
+            return False
     print(f"{trainer.step} steps done: {arguments.out / MODEL}")
-    return 0
+    return True
