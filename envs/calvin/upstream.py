@@ -103,7 +103,7 @@ class UpstreamWorld:
                 "process holds: close that one, or start a process of its own for each world"
             )
         self._original: Any = _build(self._module, self.root, scene)
-        self._seen_by = {camera.name: camera for camera in self._original.cameras}
+        self.cameras: Mapping[str, Any] = {camera.name: camera for camera in self._original.cameras}
         self._original.cameras = []  # so that it does not draw in every step
         self._original.close = lambda: None  # its destructor calls it, after us, and prints
         self.client: int = self._original.cid
@@ -215,9 +215,9 @@ class UpstreamWorld:
         self._is_closed = True
 
     def _draw(self, camera: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        if camera not in self._seen_by:
-            raise UnknownName("camera", camera, self._seen_by, f"CALVIN has {', '.join(self._seen_by)}")
-        picture: tuple[NDArray[Any], NDArray[Any]] = self._seen_by[camera].render()
+        if camera not in self.cameras:
+            raise UnknownName("camera", camera, self.cameras, f"CALVIN has {', '.join(self.cameras)}")
+        picture: tuple[NDArray[Any], NDArray[Any]] = self.cameras[camera].render()
         return picture
 
     def _button_rule(self) -> str:

@@ -156,9 +156,9 @@ def _conclusions(rows: list[Row]) -> Iterator[str]:
         yield "frames and final states: " + ("equal" if _are_equal(rows) else "DIFFER")
 
 
-_HEADER = ("loop", "pictures", "CPU-s a chain", "to start", "ms a step", "steps", "queries", "solved", "peak MB")
+_HEADER = ("loop", "pictures", "s/chain", "s/start", "ms/step", "steps", "queries", "solved", "MB")
 _PICTURES = {"original": "every step", "plain": "every step", "ours": "queries", "state": "none"}
-_CAPTION = "process CPU time, medians over chains"
+_CAPTION = "process CPU time, medians over chains; MB: peak of resident memory"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
