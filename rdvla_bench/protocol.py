@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from rdvla_bench.errors import UnknownName
+from rdvla_bench.protocol_calvin import CALVIN_CARDS
 from rdvla_bench.protocol_card import ProtocolCard
 from rdvla_bench.protocol_libero import LIBERO_CARDS
 
-CARDS: Mapping[str, ProtocolCard] = {card.name: card for card in LIBERO_CARDS}
+CARDS: Mapping[str, ProtocolCard] = {card.name: card for card in (*LIBERO_CARDS, *CALVIN_CARDS)}
 
 
 def protocol(name: str) -> ProtocolCard:

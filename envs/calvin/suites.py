@@ -99,6 +99,7 @@ def _suite(scene: Literal["A", "B", "C", "D"]) -> Suite:
         extra="calvin",
         runtime="rdvla_bench.envs.calvin.runtime",
         settings={"assets": "path", "backend": "text", "renderer": "text"},
+        n_instructions=CHAIN_LENGTH,
         control_hz=30,  # mees/calvin_env@797142c conf/env/play_table_env.yaml control_freq
     )
 
