@@ -16,8 +16,9 @@ from safetensors.torch import load_file  # noqa: E402
 
 from rdvla_bench.errors import RunMismatch, UsageError  # noqa: E402
 from rdvla_bench.policies import rdvla  # noqa: E402
+from rdvla_bench.policies.rdvla.trained import TrainedInterface  # noqa: E402
 from rdvla_bench.policies.rdvla.training import checkpoints  # noqa: E402
-from rdvla_bench.policies.rdvla.training.batches import DataOrder, collate  # noqa: E402
+from rdvla_bench.policies.rdvla.training.batches import Batch, DataOrder, collate  # noqa: E402
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, read_model  # noqa: E402
 from rdvla_bench.policies.rdvla.training.dataset import Sample  # noqa: E402
 from rdvla_bench.policies.rdvla.training.objective import WINDOW, unroll  # noqa: E402
@@ -43,6 +44,11 @@ def trainer(recipe: Recipe = RECIPE, n: int = 5) -> Trainer:
     return Trainer(recipe, tiny_config(), FakeDemonstrations(n))
 
 
+def tiny_batch() -> Batch:
+    data = FakeDemonstrations(2)
+    return collate(data, [0, 1], TrainedInterface(tiny_config().backbone, data.statistics), CPU)
+
+
 def finish(session: Session, steps: int) -> None:
     while session.trainer.step < steps:
         session.record(session.trainer.advance())
@@ -62,7 +68,7 @@ def test_gradients_reach_exactly_the_last_eight_iterations(depth: int, monkeypat
         return scratchpad
 
     monkeypatch.setattr(model.head, "iterate", iterate)
-    batch = collate(FakeDemonstrations(2), [0, 1], tiny_config(), CPU)
+    batch = tiny_batch()
     conditioning = model.condition(batch.pixels, batch.texts, batch.proprio)
     unroll(model.head, conditioning, torch.ones(2, 8, 32), depth).square().sum().backward()
 
@@ -76,7 +82,7 @@ def test_gradients_reach_exactly_the_last_eight_iterations(depth: int, monkeypat
 
 def test_depth_does_not_grow_what_backpropagation_keeps() -> None:
     model = trainer().model
-    batch = collate(FakeDemonstrations(2), [0, 1], tiny_config(), CPU)
+    batch = tiny_batch()
     saved = []
     for depth in (WINDOW, 64):
         kept = 0

@@ -243,7 +243,7 @@ def _load_trained_here(settings: dict[str, Any]) -> _Weighted:
             raise UsageError(f"{key} has no effect beside checkpoint={settings['checkpoint']}: it stands in the file")
     loaded = read_model(Path(settings["checkpoint"]))
     sizes = loaded.model.config
-    interface = TrainedInterface(sizes.backbone, loaded.statistics)
+    interface = TrainedInterface(sizes.backbone, loaded.statistics, loaded.vocabulary)
     name = f"{sizes.name}, {loaded.origin['step']} steps"
     kept = {key: value for key, value in settings.items() if key not in ("checkpoint", "unnorm_key", "weights_seed")}
     there = {"config": sizes.name, "interface": interface.describe(), "origin": dict(loaded.origin)}

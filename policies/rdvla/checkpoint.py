@@ -110,14 +110,39 @@ def load(checkpoint: str, sizes: RdvlaConfig, unnorm_key: str | None) -> Release
         hashlib.sha256(words.read_bytes()).hexdigest(),
         config.backbone.image_size,
     )
+    return Released(folder.name, with_weights(config, _state(folder, config)), interface)
+
+
+@dataclass(frozen=True, eq=False)
+class ReleasedWeights:
+    """What training may begin with: no statistics, which belong to the data."""
+
+    config: RdvlaConfig
+    state: Mapping[str, Tensor]
+    vocabulary: str  # tokenizer.json
+
+
+def read_weights(checkpoint: str, sizes: RdvlaConfig) -> ReleasedWeights:
+    """Read the weights of ``checkpoint``, as ``load`` does, and its tokenizer.
+
+    Raises:
+        UsageError: naming the file and what is wrong in it.
+    """
+    folder = locate(checkpoint)
+    config = _config(folder, sizes)
+    vocabulary = _tokenizer(folder.file("tokenizer"), config.backbone.vocab).to_str()
+    return ReleasedWeights(config, _state(folder, config), vocabulary)
+
+
+def _state(folder: Folder, config: RdvlaConfig) -> dict[str, Tensor]:
+    """Return the state of ``RdvlaModel(config)`` from the folder's three files of weights."""
     vlm, where = _vlm(folder)
     files = {Part.VLM: vlm}
     names = {Part.VLM: str(where)}
     for part, what in ((Part.HEAD, "head"), (Part.PROPRIO, "proprio")):
         source = folder.file(what)
         files[part], names[part] = _pickled(source), str(source)
-    state = from_released(files, config, names)
-    return Released(folder.name, with_weights(config, state), interface)
+    return from_released(files, config, names)
 
 
 def locate(checkpoint: str) -> Folder:

@@ -2,27 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from rdvla_bench.policies.rdvla.config import BackboneConfig
 from rdvla_bench.policies.rdvla.interface import UntrainedInterface
 from rdvla_bench.policies.rdvla.statistics import Statistics
+from rdvla_bench.policies.rdvla.tokens import prompt
 
 
 class TrainedInterface(UntrainedInterface):
     """Prompt and image as for untrained weights; proprioception and actions in the data set's bounds."""
 
-    def __init__(self, config: BackboneConfig, statistics: Statistics) -> None:
-        """Take the sizes, and the bounds of the training data."""
+    def __init__(self, config: BackboneConfig, statistics: Statistics, vocabulary: str = "") -> None:
+        """Take the sizes, the bounds of the training data, and the tokenizer.json of weights that began as released."""
         super().__init__(config)
+        self.cameras = config.cameras
         self.statistics = statistics
+        self._vocabulary = vocabulary
+        self._tokenizer = Tokenizer.from_str(vocabulary) if vocabulary else None
+        if self._tokenizer is not None:  # a saved tokenizer keeps the settings of its last call
+            self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+
+    def tokens(self, instruction: str) -> Sequence[int]:
+        """Return the vocabulary's tokens, hashed words without one."""
+        if self._tokenizer is None:
+            return super().tokens(instruction)
+        ids: list[int] = self._tokenizer.encode(prompt(instruction)).ids
+        return ids
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for the policy card: what the weights' digest does not cover."""
-        return {"action": self.statistics.action.describe(), "proprio": self.statistics.proprio.describe()}
+        bounds = {"action": self.statistics.action.describe(), "proprio": self.statistics.proprio.describe()}
+        if not self._vocabulary:
+            return bounds
+        return {**bounds, "tokenizer_sha256": hashlib.sha256(self._vocabulary.encode()).hexdigest()}
 
     def proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalise (..., P) and clip."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.trained import TrainedInterface
 from rdvla_bench.policies.rdvla.training.dataset import Dataset
 from rdvla_bench.seeding import generator
@@ -46,12 +45,21 @@ class DataOrder:
         return int(self._epoch[1][position])
 
 
-def collate(data: Dataset, indices: list[int], config: RdvlaConfig, device: torch.device) -> Batch:
-    """Read the samples as a policy with these weights will see them, and normalise their chunks."""
+def collate(
+    data: Dataset,
+    indices: list[int],
+    interface: TrainedInterface,
+    device: torch.device,
+    augment: Callable[[Tensor, int], Tensor] = lambda pixels, _: pixels,
+) -> Batch:
+    """Read the samples as a policy with these weights will see them, and normalise their chunks.
+
+    ``augment`` changes the (cameras, 3, H, W) pixels of the sample at a place in the batch.
+    """
     samples = [data[index] for index in indices]
-    interface = TrainedInterface(config.backbone, data.statistics)
-    cameras = config.backbone.cameras
-    pixels = torch.stack([torch.stack([interface.image(s["images"][c]) for c in cameras]) for s in samples])
+    cameras = interface.cameras
+    views = [torch.stack([interface.image(s["images"][camera]) for camera in cameras]) for s in samples]
+    pixels = torch.stack([augment(view, place) for place, view in enumerate(views)])
     proprio = interface.proprio(np.stack([s["proprio"] for s in samples]))
     chunk = data.statistics.action.normalise(np.stack([s["chunk"] for s in samples]))
     return Batch(

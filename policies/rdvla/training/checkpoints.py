@@ -63,8 +63,8 @@ def read_state(path: Path, *, weights: Mapping[str, Tensor], trained: Iterable[s
     for key, tensor in tensors.items():
         part, _, name = key.partition("/")
         parts.setdefault(part, {})[name] = tensor
-    _require_same(path, weights, parts["weights"])
-    _require_same(path, {name: weights[name] for name in averaged}, parts["average"])
+    require_same(path, weights, parts["weights"])
+    require_same(path, {name: weights[name] for name in averaged}, parts["average"])
     moments: dict[str, dict[str, Tensor]] = {}
     for key, tensor in parts["moments"].items():
         name, _, kind = key.rpartition("/")
@@ -75,10 +75,16 @@ def read_state(path: Path, *, weights: Mapping[str, Tensor], trained: Iterable[s
 
 
 def write_model(
-    path: Path, weights: Mapping[str, Tensor], config: RdvlaConfig, statistics: Statistics, origin: Mapping[str, Any]
+    path: Path,
+    weights: Mapping[str, Tensor],
+    config: RdvlaConfig,
+    statistics: Statistics,
+    origin: Mapping[str, Any],
+    vocabulary: str = "",
 ) -> None:
     """Write a model that ``read_model`` can load without anything else, replacing ``path`` at once."""
     header = {"config": config.to_json(), "statistics": to_document(statistics), "origin": dict(origin)}
+    header |= {"vocabulary": vocabulary} if vocabulary else {}
     _write(path, weights, {"format": MODEL_FORMAT, **header})
 
 
@@ -89,6 +95,7 @@ class TrainedModel:
     model: RdvlaModel
     statistics: Statistics
     origin: Mapping[str, Any]  # recipe, data and step that made it
+    vocabulary: str = ""  # tokenizer.json, where the weights began as released ones; else words are hashed
 
 
 def read_model(path: Path) -> TrainedModel:
@@ -107,12 +114,21 @@ def read_model(path: Path) -> TrainedModel:
     with torch.random.fork_rng(devices=[]):  # transformers' constructors draw from the global generator
         model = RdvlaModel(config).eval().requires_grad_(requires_grad=False)
     parameters = dict(model.named_parameters())
-    _require_same(path, parameters, tensors)
+    require_same(path, parameters, tensors)
     for name, parameter in parameters.items():
         if not tensors[name].isfinite().all():
             raise CheckpointError(f"{path}: {name} has values that are not finite")
         parameter.copy_(tensors[name])
-    return TrainedModel(model, statistics, origin)
+    return TrainedModel(model, statistics, origin, str(header.get("vocabulary", "")))
+
+
+def is_trained_here(path: Path) -> bool:
+    """Return whether a file of weights is one that ``write_model`` wrote; False where there is none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return HEADER in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def config_from_json(fields: Mapping[str, Any]) -> RdvlaConfig:
@@ -152,7 +168,7 @@ def _read(path: Path, expected: str) -> tuple[dict[str, Tensor], dict[str, Any]]
         raise CheckpointError(f"{path} is no complete safetensors file: {error}") from error
 
 
-def _require_same(path: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def require_same(path: object, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Hold names and shapes against each other.
 
     Raises:

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from rdvla_bench.errors import UsageError
 
 Schedule = Literal["constant", "cosine"]
 Freeze = Literal["none", "vision", "backbone"]
+LARGEST_SHIFT = 32  # half of nano's image
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far training images are changed at random; all 0 leaves them alone."""
+
+    shift: int = 0
+    """Largest shift, in pixels of the image that the vision towers see (nano: 64, rdvla-0.5b: 224)."""
+    brightness: float = 0.0
+    """Largest change of every value, of the range 0 to 1."""
+    contrast: float = 0.0
+    """Largest relative change of the distance from the image's mean."""
+    saturation: float = 0.0
+    """Largest relative change of the distance from grey."""
+
+    def __post_init__(self) -> None:
+        """Refuse a value outside its range.
+
+        Raises:
+            UsageError: naming the value and what is allowed.
+        """
+        _require(0 <= self.shift <= LARGEST_SHIFT, "augmentation.shift", self.shift, f"0 to {LARGEST_SHIFT}")
+        for name in ("brightness", "contrast", "saturation"):
+            _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 to 1")
+
+    @property
+    def is_on(self) -> bool:
+        """Return whether anything is changed."""
+        return self != Augmentation()
 
 
 @dataclass(frozen=True)
@@ -17,7 +47,8 @@ class Recipe:
     """The hyperparameters. Same recipe, same data, same machine and thread count: same bits.
 
     Where the paper is silent the released code's value is the default. Left out of the code's recipe: LoRA, bfloat16,
-    image augmentation, and its second preset (2e-5, 500 warm-up steps), which contradicts its first.
+    its image augmentation (ours is off unless asked for), and its second preset (2e-5, 500 warm-up steps), which
+    contradicts its first.
     """
 
     model: str = "nano"
@@ -34,12 +65,18 @@ class Recipe:
     """Steps of linear warm-up. Released: 0."""
     mean_depth: int = 32
     """Mean of the sampled depths before clipping (mu in the paper)."""
+    min_depth: int = 1
+    """Depths drawn below are raised to it (released: 1)."""
+    max_depth: int = 64
+    """Depths drawn above are cut to it (released: 64)."""
     freeze: Freeze = "none"
     """What is not trained: vision (the towers, as the paper says) or the backbone (towers, projector, language)."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is exported; 0 exports the weights themselves."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Random changes of the images."""
     seed: int = 0
-    """Initial weights, data order, depths and scratchpads derive from it."""
+    """Initial weights, data order, depths, scratchpads and augmentation derive from it."""
 
     def __post_init__(self) -> None:
         """Refuse a value outside its range.
@@ -49,6 +86,8 @@ class Recipe:
         """
         for name in ("steps", "batch_size", "mean_depth"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        _require(self.min_depth >= 1, "min_depth", self.min_depth, "1 or more")
+        _require(self.min_depth <= self.max_depth, "max_depth", self.max_depth, f"min_depth ({self.min_depth}) or more")
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate {self.learning_rate:g}: expected a finite number above 0")
         _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, f"0 to steps ({self.steps})")

@@ -107,7 +107,8 @@ class Session:
         trainer = self.trainer
         trainer.save(self.out / STATE)
         origin: dict[str, Any] = {"step": trainer.step, **_identity(trainer)}
-        write_model(self.out / MODEL, trainer.weights(), trainer.config, trainer.data.statistics, origin)
+        statistics, vocabulary = trainer.data.statistics, trainer.vocabulary
+        write_model(self.out / MODEL, trainer.weights(), trainer.config, statistics, origin, vocabulary)
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -122,4 +123,9 @@ class Session:
 
 def _identity(trainer: Trainer) -> dict[str, Any]:
     """Return what two sessions of one run must agree on."""
-    return {**trainer.recipe.identity(), "data_sha256": trainer.data.fingerprint, "sizes": trainer.config.to_json()}
+    return {
+        **trainer.recipe.identity(),
+        "data_sha256": trainer.data.fingerprint,
+        "initial_weights_sha256": trainer.initial_sha256,
+        "sizes": trainer.config.to_json(),
+    }

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from rdvla_bench.errors import UsageError
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.model import RdvlaModel, untrained
+from rdvla_bench.policies.rdvla.trained import TrainedInterface
+from rdvla_bench.policies.rdvla.training.augmentation import Augmenter
 from rdvla_bench.policies.rdvla.training.batches import DataOrder, collate
 from rdvla_bench.policies.rdvla.training.checkpoints import State, read_state, write_state
 from rdvla_bench.policies.rdvla.training.dataset import Dataset, check_fit
 from rdvla_bench.policies.rdvla.training.depth_sampling import DepthDistribution
+from rdvla_bench.policies.rdvla.training.initial import Initial
 from rdvla_bench.policies.rdvla.training.objective import l1_loss, unroll
 from rdvla_bench.policies.rdvla.training.recipe import Freeze, Recipe
-from rdvla_bench.policies.rdvla.weights import truncated_normal
+from rdvla_bench.policies.rdvla.weights import digest, truncated_normal
 from rdvla_bench.seeding import generator
 
 CLIP = 1.0  # largest norm of the gradient of all weights together (released)
@@ -44,25 +47,36 @@ class StepReport:
 class Trainer:
     """A model, its optimiser and the number of finished steps."""
 
-    def __init__(self, recipe: Recipe, config: RdvlaConfig, data: Dataset, device: str = "cpu") -> None:
-        """Build the model untrained on ``device``.
+    def __init__(
+        self, recipe: Recipe, config: RdvlaConfig, data: Dataset, device: str = "cpu", initial: Initial | None = None
+    ) -> None:
+        """Build the model on ``device``, untrained or with ``initial`` weights, whose config then counts.
 
         Raises:
             DatasetError: the data does not fit ``config``.
+            CheckpointError: the initial weights do not.
         """
+        config = initial.config if initial else config
         check_fit(data, config)
         self.recipe = recipe
         self.config = config
         self.data = data
         self.device = torch.device(device)
         self.step = 0
-        self.model = untrained(config, recipe.seed).to(self.device).train()
+        self.model = untrained(config, recipe.seed)
+        self.initial_sha256: str | None = None  # of the weights at step 0, where they were not drawn
+        self.vocabulary = initial.vocabulary if initial else ""
+        if initial:
+            initial.apply(self.model)
+            self.initial_sha256 = digest(self.model)
+        self.model.to(self.device).train()
         self.trained = _trainable(self.model, recipe.freeze)
         # AdamW with torch's own betas and weight decay, as released.
         self.optimiser = torch.optim.AdamW(list(self.trained.values()), lr=recipe.learning_rate)
         self.average = {name: p.detach().clone() for name, p in self.trained.items()} if recipe.ema else {}
+        self._interface = TrainedInterface(config.backbone, data.statistics, self.vocabulary)
         self._order = DataOrder(len(data), recipe.batch_size, recipe.seed)
-        self._depths = DepthDistribution(recipe.mean_depth)
+        self._depths = DepthDistribution(recipe.mean_depth, shallowest=recipe.min_depth, deepest=recipe.max_depth)
 
     def advance(self) -> StepReport:
         """Do one step.
@@ -91,7 +105,8 @@ class Trainer:
         return report
 
     def _loss(self, step: int, depth: int) -> Tensor:
-        batch = collate(self.data, self._order.indices(step), self.config, self.device)
+        augment = Augmenter(self.recipe.augmentation, self.recipe.seed, step)
+        batch = collate(self.data, self._order.indices(step), self._interface, self.device, augment)
         head = self.config.head
         shape = (self.recipe.batch_size, head.chunk, head.width)
         noise = torch.from_numpy(truncated_normal(generator("rdvla-train-noise", self.recipe.seed, step), shape))

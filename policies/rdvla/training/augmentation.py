@@ -1,0 +1,55 @@
+"""Random changes of training images.
+
+They are a function of (seed, step, place in the batch), so that a resumed run sees the same ones, and are made at the
+size that the vision towers see, each camera on its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rdvla_bench.policies.rdvla.training.recipe import Augmentation
+from rdvla_bench.seeding import generator
+
+GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, what saturation moves away from
+
+
+@dataclass(frozen=True)
+class Augmenter:
+    """The changes of one step."""
+
+    strength: Augmentation
+    seed: int
+    step: int
+
+    def __call__(self, pixels: Tensor, place: int) -> Tensor:
+        """Return the changed (cameras, 3, S, S) in [0, 1] of the sample at ``place`` in the batch."""
+        if not self.strength.is_on:
+            return pixels
+        rng = generator("rdvla-train-augment", self.seed, self.step, place)
+        return torch.stack([_change(image, self.strength, rng) for image in pixels])
+
+
+def _change(image: Tensor, strength: Augmentation, rng: np.random.Generator) -> Tensor:
+    down, right = (int(n) for n in rng.integers(-strength.shift, strength.shift + 1, 2))
+    brightness, contrast, saturation = (
+        float(rng.uniform(-most, most)) for most in (strength.brightness, strength.contrast, strength.saturation)
+    )
+    image = shift(image, down, right) + brightness
+    mean = image.mean()
+    image = mean + (image - mean) * (1.0 + contrast)
+    grey = torch.einsum("chw,c->hw", image, torch.tensor(GREY))
+    return (grey + (image - grey) * (1.0 + saturation)).clamp(0.0, 1.0)
+
+
+def shift(image: Tensor, down: int, right: int) -> Tensor:
+    """Move (3, H, W) by whole pixels; the border's pixels fill what becomes free."""
+    most = max(abs(down), abs(right))
+    height, width = image.shape[-2:]
+    wide = F.pad(image[None], (most,) * 4, mode="replicate")[0]
+    return wide[:, most - down : most - down + height, most - right : most - right + width]

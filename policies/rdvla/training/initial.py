@@ -1,0 +1,77 @@
+"""Weights that a run starts from instead of drawn ones: a model trained here, or a folder that the authors released."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rdvla_bench.plan import differences
+from rdvla_bench.policies.rdvla.checkpoint import HUB, read_weights
+from rdvla_bench.policies.rdvla.config import RdvlaConfig
+from rdvla_bench.policies.rdvla.model import RdvlaModel
+from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, is_trained_here, read_model, require_same
+
+Parts = Literal["all", "backbone"]
+PREFIXES: Mapping[Parts, tuple[str, ...]] = {"all": ("",), "backbone": ("backbone.",)}
+MODEL = "model.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Initial:
+    """Some or all weights of a model, and the sizes of the model that is to be trained."""
+
+    source: str
+    parts: Parts
+    config: RdvlaConfig
+    weights: Mapping[str, Tensor]
+    vocabulary: str = ""  # tokenizer.json of a released folder
+
+    @torch.no_grad()
+    def apply(self, model: RdvlaModel) -> None:
+        """Overwrite the parts' parameters; the others keep what was drawn for them.
+
+        Raises:
+            CheckpointError: naming the first weight that is missing, not known or of another shape.
+        """
+        prefixes = PREFIXES[self.parts]
+        wanted = {name: p for name, p in model.named_parameters() if name.startswith(prefixes)}
+        found = {name: tensor for name, tensor in self.weights.items() if name.startswith(prefixes)}
+        require_same(self.source, wanted, found)
+        for name, parameter in wanted.items():
+            parameter.copy_(found[name])
+
+
+def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
+    """Read a model file or run folder of ours, a released folder, or ``hf://owner/name``, for a model of ``sizes``.
+
+    Taps and tokenizer are the source's: weights mean nothing with others.
+
+    Raises:
+        UsageError: it cannot be read, or is of other sizes; names the first.
+    """
+    path = Path(source).expanduser()
+    file = path / MODEL if path.is_dir() else path
+    vocabulary = ""
+    if source.startswith(HUB) or (path.is_dir() and not is_trained_here(file)):
+        released = read_weights(source, sizes)
+        config, weights, vocabulary = released.config, released.state, released.vocabulary
+    else:
+        trained = read_model(file)
+        config, weights, vocabulary = trained.model.config, dict(trained.model.named_parameters()), trained.vocabulary
+    if parts == "backbone":
+        config = replace(config, head=sizes.head)
+    if differs := differences(_sizes(config), _sizes(sizes)):
+        raise CheckpointError(f"{source} is no model of the sizes '{sizes.name}': {'; '.join(differs)}")
+    return Initial(source, parts, replace(config, name=sizes.name), weights, vocabulary)
+
+
+def _sizes(config: RdvlaConfig) -> dict[str, Any]:
+    """Return what must agree, flat."""
+    document = config.to_json()
+    free = {"tokenizer", "prelude_taps", "core_taps", "coda_taps"}
+    return {f"{part}.{k}": v for part in ("backbone", "head") for k, v in document[part].items() if k not in free}
