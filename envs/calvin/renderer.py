@@ -1,0 +1,90 @@
+"""Pictures of a world: PyBullet's software renderer, or its EGL plug-in where that was asked for.
+
+Non-obvious:
+    * What lies wholly outside of a camera's view is hidden from the software renderer, whose cost is triangles: no
+      pixel changes by it.
+    * No light or shadow is ever named: in PyBullet such a setting would stick to all pictures after it.
+    * The plug-in must be loaded before the bodies are, so a world is built again when it comes.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import pybullet
+from numpy.typing import NDArray
+
+from rdvla_bench.envs.calvin import runtime
+from rdvla_bench.envs.calvin.cameras import CAMERAS, GRIPPER, Camera, Matrix, gripper_view, static_view
+from rdvla_bench.errors import UnknownName
+
+Pixels = NDArray[np.uint8]
+Depth = NDArray[np.float32]
+
+
+class Drawable(Protocol):
+    """What a renderer needs of a world."""
+
+    client: int
+    robot_id: int
+    camera_link: int
+
+    def rebuild(self) -> None:
+        """Load all bodies anew."""
+
+
+class Renderer:
+    """Draws one world."""
+
+    def __init__(self, world: Drawable, backend: runtime.Backend | None = None) -> None:
+        """Take a world that has a look; ``backend`` None means the process's own choice.
+
+        Raises:
+            NoRenderer: EGL is asked for and cannot work here.
+        """
+        self.world = world
+        self.backend = runtime.resolve(backend)
+        if self.backend == "egl":
+            runtime.load_plugin(world.client)
+            world.rebuild()
+
+    def rgb(self, camera: str) -> Pixels:
+        """Return (H, W, 3)."""
+        return self._draw(_camera(camera))[0]
+
+    def depth(self, camera: str) -> Depth:
+        """Return (H, W), the distance along the optical axis in m."""
+        return self.rgbd(camera)[1]
+
+    def rgbd(self, camera: str) -> tuple[Pixels, Depth]:
+        """Return picture and depth of one drawing: half the cost of both apart."""
+        seen_by = _camera(camera)
+        pixels, z_buffer = self._draw(seen_by)
+        return pixels, seen_by.metres(z_buffer)
+
+    def view(self, camera: str) -> Matrix:
+        """Return the view matrix of a camera as it stands now."""
+        if _camera(camera) is not GRIPPER:
+            return static_view()
+        link = pybullet.getLinkState(self.world.robot_id, self.world.camera_link, physicsClientId=self.world.client)
+        return gripper_view(link[0], link[1])
+
+    def _draw(self, camera: Camera) -> tuple[Pixels, NDArray[np.float32]]:
+        size = camera.size
+        _, _, rgba, z_buffer, _ = pybullet.getCameraImage(
+            size,
+            size,
+            self.view(camera.name),
+            camera.projection(),
+            flags=pybullet.ER_NO_SEGMENTATION_MASK,
+            physicsClientId=self.world.client,
+        )
+        pixels = np.asarray(rgba, np.uint8).reshape(size, size, 4)[..., :3]
+        return np.ascontiguousarray(pixels), np.asarray(z_buffer, np.float32).reshape(size, size)
+
+
+def _camera(name: str) -> Camera:
+    if name not in CAMERAS:
+        raise UnknownName("camera", name, CAMERAS, f"CALVIN has {', '.join(CAMERAS)}")
+    return CAMERAS[name]
