@@ -61,7 +61,7 @@ class MissingOriginal(UsageError):
 
 
 def find_checkout(root: str | os.PathLike[str] | None = None) -> Path:
-    """Return the checkout at ``root``, or at ``CALVIN_ENV_ROOT`` where no root is given.
+    """Return the checkout at ``root``, or at ``CALVIN_ENV_ROOT`` where no root is given; its ``data`` folder will do.
 
     Raises:
         NoCheckout: neither is given, or the folder is no checkout; the first missing part is named.
@@ -70,6 +70,8 @@ def find_checkout(root: str | os.PathLike[str] | None = None) -> Path:
     if not given:
         raise NoCheckout("backend 'upstream' runs a checkout of mees/calvin_env, and none is named")
     folder = Path(given).expanduser().resolve()
+    if folder.name == "data" and (folder.parent / _PARTS[0]).exists():
+        folder = folder.parent
     for part in _PARTS:
         if not (folder / part).exists():
             raise NoCheckout(f"{folder} is no checkout of mees/calvin_env: {part} is missing")
@@ -169,8 +171,8 @@ class UpstreamWorld:
         """Return (24,): slide, drawer, button, switch, bulb, led, then position and euler angles of each block."""
         return np.asarray(self._original.scene.get_obs(), np.float64)
 
-    def snapshot(self) -> Snapshot:
-        """Return what the oracle reads, taken from the original's ``info``."""
+    def snapshot(self, *, contacts: bool = True) -> Snapshot:
+        """Return what the oracle reads, taken from the original's ``info``, which always has the contacts."""
         scene = self._info["scene_info"]
         return Snapshot(
             blocks={name.removeprefix("block_"): _block(block) for name, block in scene["movable_objects"].items()},

@@ -41,6 +41,10 @@ class Calvin:
     """Seed of the actions."""
     only: Loop | None = None
     """Run one loop alone: original, plain, ours or state."""
+    orders: bool = False
+    """Instead: run the chains forwards in one process, backwards in another, and compare (loop state, or --only)."""
+    assets: Path | None = None
+    """A checkout of mees/calvin_env, to draw its meshes and textures instead of the procedural look."""
     upstream: Path | None = None
     """A checkout of mees/calvin_env, to time the original too."""
     upstream_python: Path = Path(sys.executable)
@@ -73,6 +77,8 @@ def compare(options: Calvin) -> int:
         UsageError: options that cannot be carried out, or a loop whose process ended.
     """
     _check(options)
+    if options.orders:
+        return _compare_orders(options)
     rows = _measure(options)
     Console().print(_table(rows))
     for line in _conclusions(rows):
@@ -98,21 +104,54 @@ def _check(options: Calvin) -> None:
         raise UsageError(f"--out {options.out} ends neither in .md nor in .json")
 
 
+def _compare_orders(options: Calvin) -> int:
+    """Run each chain in two processes with different chains before it; return 0 if nothing depends on that."""
+    loop: Loop = options.only or "state"
+    workers = _start(options, loop), _start(options, loop)
+    forwards, backwards = {}, {}
+    try:
+        for chain in range(options.chains):
+            forwards[chain] = workers[0].run(_request(options, chain))
+            other = options.chains - 1 - chain
+            backwards[other] = workers[1].run(_request(options, other))
+    finally:
+        for worker in workers:
+            worker.close()
+    differing = [chain for chain in forwards if _outcome(forwards[chain]) != _outcome(backwards[chain])]
+    n_states = len({trial.state for trial in forwards.values()})
+    print(f"{options.chains} chains of {options.suite}, loop {loop}, forwards in one process, backwards in another:")
+    print(f"{options.chains - len(differing)} end equal, in {n_states} different states")
+    for chain in differing:
+        print(f"chain {chain} DIFFERS")
+    return 1 if differing else 0
+
+
+def _outcome(trial: Trial) -> tuple[str, str, int]:
+    return trial.state, trial.frames, trial.n_steps
+
+
+def _request(options: Calvin, chain: int) -> Request:
+    return Request(chain, options.steps, options.actions, options.seed)
+
+
+def _start(options: Calvin, loop: Loop) -> Worker:
+    assets, root = (str(path.resolve()) if path else "" for path in (options.assets, options.upstream))
+    python = str(options.upstream_python) if loop == "original" else sys.executable
+    return Worker(loop, Settings(options.suite, options.chunk, assets, root), python)
+
+
 def _measure(options: Calvin) -> list[Row]:
     loops: list[Loop] = ["original"] if options.upstream else []
     loops += ["plain", "ours", "state"]
     if options.only:
         loops = [options.only]
-    settings = Settings(options.suite, options.chunk, str(options.upstream.resolve()) if options.upstream else "")
-    pythons = {loop: str(options.upstream_python) if loop == "original" else sys.executable for loop in loops}
-    workers = {loop: Worker(loop, settings, pythons[loop]) for loop in loops}
+    workers = {loop: _start(options, loop) for loop in loops}
     trials: dict[Loop, list[Trial]] = {loop: [] for loop in loops}
     try:
         for _ in range(options.repeats):
             for chain in range(options.chains):
-                request = Request(chain, options.steps, options.actions, options.seed)
                 for loop in loops:
-                    trials[loop].append(workers[loop].run(request))
+                    trials[loop].append(workers[loop].run(_request(options, chain)))
     finally:
         for worker in workers.values():
             worker.close()
@@ -182,7 +221,7 @@ def _markdown(rows: list[Row]) -> str:
 
 def _json(rows: list[Row], options: Calvin) -> str:
     versions = {name: version(name) for name in ("rdvla-bench", "pybullet", "numpy")}
-    paths = ("out", "upstream", "upstream_python")
+    paths = ("out", "assets", "upstream", "upstream_python")
     settings = {key: value for key, value in asdict(options).items() if key not in paths}
     measured = {"options": settings, "versions": versions, "rows": [asdict(row) for row in rows]}
     return json.dumps({**measured, "are_equal": _are_equal(rows)}, indent=2) + "\n"

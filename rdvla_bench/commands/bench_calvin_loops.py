@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdvla_bench.errors import UsageError
+from rdvla_bench.protocol import protocol
 
 Loop = Literal["original", "plain", "ours", "state"]
 Actions = Literal["random", "hold"]
@@ -42,7 +43,8 @@ class Settings:
 
     suite: str
     chunk: int  # control steps between two queries
-    root: str = ""  # of the original's checkout, for the loop ``original``
+    assets: str = ""  # a checkout whose meshes and textures are drawn; "" for the procedural look
+    root: str = ""  # of the checkout that the loop ``original`` runs
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def serve(loop: Loop, settings: Settings) -> None:
 def _ours(settings: Settings, *, with_cameras: bool) -> Run:
     from rdvla_bench.envs.calvin.env import CalvinEnv
 
-    env = CalvinEnv(settings.suite, cameras=None if with_cameras else ())
+    env = CalvinEnv(settings.suite, cameras=None if with_cameras else (), assets=settings.assets or None)
 
     def run(request: Request) -> Trial:
         actions, watch = draw_actions(request), _Watch()
@@ -152,23 +154,25 @@ def _ours(settings: Settings, *, with_cameras: bool) -> Run:
 
 
 def _plain(settings: Settings, *, with_cameras: bool) -> Run:
-    from rdvla_bench.envs.calvin.env import CalvinEnv
+    from rdvla_bench.envs.calvin.backend import open_world
     from rdvla_bench.envs.calvin.oracle import holds
     from rdvla_bench.envs.calvin.sequences import chains
     from rdvla_bench.envs.calvin.starts import initial_state
-    from rdvla_bench.envs.calvin.suites import SCENE_OF
+    from rdvla_bench.envs.calvin.suites import SCENE_OF, SUITES
 
-    env = CalvinEnv(settings.suite)  # for its world alone
-    world = env.world
+    card = protocol("calvin/abcd@1" if settings.assets else SUITES[settings.suite].default_protocol)
+    assets, scene = settings.assets or None, SCENE_OF[settings.suite]
+    world, eye = open_world("pybullet", scene, card, assets=assets, renderer="tiny", is_drawn=True)
+    cameras = tuple(SUITES[settings.suite].cameras)
 
     def observe() -> list[NDArray[Any]]:
         world.scene_obs()
-        return [world.robot_obs().astype(np.float32), *(world.render(name) for name in env.cameras)]
+        return [world.robot_obs().astype(np.float32), *(eye.render(name) for name in cameras)]
 
     def run(request: Request) -> Trial:
         actions, watch = _signed(draw_actions(request)), _Watch()
         chain = chains()[request.chain]
-        world.reset(*initial_state(chain.state, SCENE_OF[settings.suite]))
+        world.reset(*initial_state(chain.state, scene))
         obs = observe()
         watch.start()
         watch.query(obs)
