@@ -16,8 +16,10 @@ _ENV = "mees/calvin_env@797142c"
 _PINNED = "mees/calvin_env@1431a46"
 _SUITES = ("calvin_a", "calvin_b", "calvin_c", "calvin_d")
 
+_MAIN_BUTTON = f"button: {_ENV} calvin_env/scene/objects/button.py, whose reset takes over the led's state"
+_PINNED_BUTTON = f"button: {_PINNED} (the submodule of mees/calvin@fa03f01), whose reset is off whatever the led shows"
 _NOT_OFFICIAL = "NOT official CALVIN: procedural look instead of the original's meshes and textures"
-_PROCEDURAL_SOURCE = "ours: geometry measured on the original, colours and textures made here"
+_OUR_LOOK = "look: ours, geometry measured on the original, colours and textures made here"
 
 _ABCD = ProtocolCard(
     name="calvin/abcd@1",
@@ -37,15 +39,14 @@ _ABCD = ProtocolCard(
         "settle_steps": f"{_ENV} calvin_env/envs/play_table_env.py reset: one simulation step, no control step",
         "settle_action": "no settling",
         "n_trials": f"{_EVALUATE} NUM_SEQUENCES",
-        "seeding": f"{_CALVIN}/evaluation/utils.py get_env_state_for_initial_condition: from the chain alone; "
-        "the world is rebuilt before each chain, since the original's reset depends on what ran before",
-        "stream_seed": "a chain has no stream",
+        "seeding": f"{_CALVIN}/evaluation/utils.py get_env_state_for_initial_condition: from the chain alone (scene D; "
+        "starts in A, B and C are ours); the world is rebuilt before each chain, as the original's reset depends on "
+        "what ran before",
         "image_size": f"{_ENV} conf/cameras: static 200, gripper 84",
         "max_horizon": "the horizon belongs to the policy's card",
         "gripper": f"{_CALVIN}/wrappers/calvin_env_wrapper.py step; {_ENV} calvin_env/robot/robot.py",
         "pins": "the version whose trajectories were compared with the original's; mees/calvin pins none",
-        "variant.button": f"{_ENV} calvin_env/scene/objects/button.py reset: the button takes the led's state",
-        "variant.look": f"{_ENV} data/",
+        "variant": f"{_MAIN_BUTTON}; look: {_ENV} data/",
     },
     variant={"button": "main", "look": "original"},
 )
@@ -53,12 +54,11 @@ _ABCD = ProtocolCard(
 
 def _pinned(card: ProtocolCard, name: str, summary: str) -> ProtocolCard:
     """Return ``card`` with the button of the commit that mees/calvin pins."""
-    source = f"{_PINNED} (the submodule of mees/calvin@fa03f01): reset leaves the button off whatever the led shows"
     return replace(
         card,
         name=name,
         summary=summary,
-        sources={**card.sources, "variant.button": source},
+        sources={**card.sources, "variant": card.sources["variant"].replace(_MAIN_BUTTON, _PINNED_BUTTON)},
         variant={**card.variant, "button": "pinned"},
     )
 
@@ -82,7 +82,7 @@ _PROCEDURAL = replace(
     _ABCD,
     name="calvin/procedural@1",
     summary=f"{_NOT_OFFICIAL}; 360 control steps a subtask, button of calvin_env's main (the default)",
-    sources={**_ABCD.sources, "variant.look": _PROCEDURAL_SOURCE},
+    sources={**_ABCD.sources, "variant": f"{_MAIN_BUTTON}; {_OUR_LOOK}"},
     variant={**_ABCD.variant, "look": "procedural"},
 )
 

@@ -31,7 +31,8 @@ def test_importing_the_packages_imports_nothing_heavy() -> None:
 def test_importing_the_package_registers_its_environments() -> None:
     code = "import gymnasium, rdvla_bench; print(sorted(i for i in gymnasium.registry if i.startswith('rdvla_bench/')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    names = ("Libero10", "Libero90", "LiberoGoal", "LiberoObject", "LiberoSpatial")
+    libero = ("Libero10", "Libero90", "LiberoGoal", "LiberoObject", "LiberoSpatial")
+    names = ("CalvinA", "CalvinB", "CalvinC", "CalvinD", *libero)
     assert done.stdout.strip() == str([f"rdvla_bench/{name}-v0" for name in names])
 
 
