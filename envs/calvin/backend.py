@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from rdvla_bench.envs.calvin.snapshot import Floats, Snapshot
 from rdvla_bench.errors import UnknownName, UsageError
 from rdvla_bench.protocol_card import ProtocolCard
+
+if TYPE_CHECKING:
+    from rdvla_bench.envs.calvin.mechanisms import ButtonReset
+    from rdvla_bench.envs.calvin.renderer import Renderer
+    from rdvla_bench.envs.calvin.runtime import Backend as RendererName
 
 BACKENDS = ("pybullet", "upstream")
 
@@ -80,6 +85,22 @@ class Blind:
         raise UsageError(f"this environment was made without cameras: there is no depth of '{camera}'")
 
 
+class Drawn:
+    """Our world's pictures."""
+
+    def __init__(self, renderer: Renderer, appearance: str) -> None:
+        """Keep what draws, and what it is called."""
+        self._renderer, self.appearance = renderer, appearance
+
+    def render(self, camera: str) -> NDArray[np.uint8]:
+        """Return (H, W, 3)."""
+        return self._renderer.rgb(camera)
+
+    def depth(self, camera: str) -> NDArray[np.float32]:
+        """Return (H, W) in m."""
+        return self._renderer.depth(camera)
+
+
 def open_world(
     backend: str, scene: str, card: ProtocolCard, *, assets: str | None, renderer: str, is_drawn: bool
 ) -> tuple[Physics, Eye]:
@@ -92,12 +113,13 @@ def open_world(
     if backend not in BACKENDS:
         raise UnknownName("backend", backend, BACKENDS, f"CALVIN runs on {' or '.join(BACKENDS)}")
     look = card.variant.get("look", "procedural")
+    button = cast("ButtonReset", card.variant.get("button", "main"))
     if backend == "upstream":
         from rdvla_bench.envs.calvin.upstream import UpstreamWorld
 
         if look != "original":
             raise UsageError(f"backend 'upstream' shows the original's look, {card.name} is of the {look} one")
-        upstream = UpstreamWorld(scene, assets, card.variant["button"])
+        upstream = UpstreamWorld(scene, assets, button)
         return upstream, upstream if is_drawn else Blind()
     if assets and look != "original":
         raise UsageError(f"assets={assets} give the original's look, {card.name} is of the {look} one: calvin/abcd@1")
@@ -105,7 +127,7 @@ def open_world(
     from rdvla_bench.envs.calvin.world import World
 
     if not is_drawn:
-        return World(scene, None, card.variant["button"]), Blind()
+        return World(scene, None, button), Blind()
     if look == "original" and not assets:
         raise UsageError(
             f"{card.name} shows the original's look: give a checkout of mees/calvin_env with assets=PATH "
@@ -113,5 +135,7 @@ def open_world(
         )
     from rdvla_bench.envs.calvin.renderer import Renderer
 
-    world = World(scene, OriginalAssets(assets) if assets else PROCEDURAL, card.variant["button"])
-    return world, Renderer(world, renderer)
+    shown = OriginalAssets(assets) if assets else PROCEDURAL
+    world = World(scene, shown, button)
+    drawn = Renderer(world, cast("RendererName", renderer) or None)
+    return world, Drawn(drawn, f"{shown.name} {shown.sha256(world.scene)[:8]}, {drawn.backend}")

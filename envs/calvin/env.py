@@ -63,12 +63,13 @@ class CalvinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         render_mode: str | None = None,
         assets: str | None = None,
         backend: str = "pybullet",
-        renderer: str = "tiny",
+        renderer: str = "",
     ) -> None:
         """Build the scene; ``cameras=None`` means all, ``()`` none.
 
         ``assets`` is an original checkout's ``data`` folder, for its pictures; ``backend="upstream"`` runs that
-        checkout itself, found at ``assets``. ``depth`` adds ``info["depth"]``, camera -> (H, W) float32 in m.
+        checkout itself, found at ``assets``. ``renderer`` is tiny, egl or auto; by default what the environment
+        variable RDVLA_CALVIN_RENDERER says, else tiny. ``depth`` adds ``info["depth"]``, camera -> (H, W) float32 in m.
 
         Raises:
             UsageError: an unknown suite, camera, card, renderer or backend, or assets and card that disagree.
