@@ -24,6 +24,19 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 """
 
+TWO_INTERRUPTS = """
+import signal, sys
+from rdvla_bench.commands.train import main
+from rdvla_bench.policies.rdvla.training.trainer import Trainer
+
+def interrupted(self):
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+
+Trainer.advance = interrupted
+sys.exit(main())
+"""
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -78,6 +91,34 @@ def test_ctrl_c_finishes_the_step_and_saves_it(
     assert "1 of 3 steps are done" in capsys.readouterr().out
 
 
+def test_a_second_ctrl_c_stops_at_once_with_one_line(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "interrupts.py").write_text(TWO_INTERRUPTS)
+    arguments = call(data, tmp_path / "run", "--steps", "3")
+    done = subprocess.run([sys.executable, "interrupts.py", *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 130, done.stderr
+    assert done.stdout.splitlines() == [
+        f"stopped at once; what was last saved in {tmp_path / 'run'} is safe, and the same command resumes it"
+    ]
+    assert done.stderr.splitlines() == ["", "finishing this step; Ctrl-C again stops at once"]
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_ctrl_c_before_the_first_step_is_no_traceback(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    from rdvla_bench.policies.rdvla.training import shards
+
+    def interrupted(path: Path) -> str:
+        signal.raise_signal(signal.SIGINT)
+        return str(path)
+
+    monkeypatch.setattr(shards, "_sha256", interrupted)
+    assert main(call(data, tmp_path / "run", "--steps", "1")) == 130
+    assert capsys.readouterr().out.startswith("stopped at once")
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [
@@ -87,6 +128,9 @@ def test_ctrl_c_finishes_the_step_and_saves_it(
         (("--learning-rate", "0"), "learning_rate 0: expected a finite number above 0"),
         (("--learning-rate", "nan"), "learning_rate nan: expected a finite number above 0"),
         (("--steps", "3", "--warmup-steps", "4"), "warmup_steps 4: expected 0 to steps (3)"),
+        (("--min-depth", "0"), "min_depth 0: expected 1 or more"),
+        (("--min-depth", "9", "--max-depth", "8"), "max_depth 8: expected min_depth (9) or more"),
+        (("--augmentation.shift", "99"), "augmentation.shift 99: expected 0 to 32"),
         (("--ema", "1"), "ema 1.0: expected 0 (off) up to, not including, 1"),
         (("--seed", "-1"), "seed -1: expected 0 or more"),
         (("--save-every", "0"), "--save-every 0: expected 1 or more"),

@@ -83,8 +83,9 @@ def write_model(
     vocabulary: str = "",
 ) -> None:
     """Write a model that ``read_model`` can load without anything else, replacing ``path`` at once."""
-    header = {"config": config.to_json(), "statistics": to_document(statistics), "origin": dict(origin)}
-    header |= {"vocabulary": vocabulary} if vocabulary else {}
+    header: dict[str, Any] = {"config": config.to_json(), "statistics": to_document(statistics), "origin": dict(origin)}
+    if vocabulary:
+        header["vocabulary"] = vocabulary
     _write(path, weights, {"format": MODEL_FORMAT, **header})
 
 

@@ -61,8 +61,9 @@ class LerobotDataset:
         state, action = layout.feature(options.state, "state"), layout.feature(options.action, "action")
         files = layout.data_files()
         numbers = ["episode_index", "frame_index", "task_index"]
-        tables = [read_columns(file, [*numbers, state, action]) for file in files]
-        table = pa.concat_tables([t.select([*numbers, state, action]) for t in tables], promote_options="permissive")
+        columns = list(dict.fromkeys([*numbers, state, action]))
+        tables = [read_columns(file, columns).select(columns) for file in files]
+        table = pa.concat_tables(tables, promote_options="permissive")
         if not len(table):
             raise DatasetError(f"{folder}: its {len(files)} files data/*/*.parquet hold no frame")
         self._episode, self._frame, self._task = (_integers(folder, table, name) for name in numbers)

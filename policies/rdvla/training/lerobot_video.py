@@ -71,7 +71,7 @@ class VideoFrames:
             self._open.move_to_end(path)
             return self._open[path]
         try:
-            container = av.open(str(path))
+            container: InputContainer = av.open(str(path))
         except FFmpegError as error:
             raise DatasetError(f"{path} is no readable video: {error.strerror}") from error
         self._open[path] = container

@@ -1,0 +1,130 @@
+"""Starting from given weights: whole or backbone, ours or released; what does not fit is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import FakeDemonstrations, tiny_config
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from tiny_released import TINY, build  # noqa: E402
+
+from rdvla_bench.commands.train import main  # noqa: E402
+from rdvla_bench.errors import RunMismatch, UsageError  # noqa: E402
+from rdvla_bench.policies import rdvla  # noqa: E402
+from rdvla_bench.policies.rdvla.checkpoint import load  # noqa: E402
+from rdvla_bench.policies.rdvla.model import untrained  # noqa: E402
+from rdvla_bench.policies.rdvla.trained import TrainedInterface  # noqa: E402
+from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, read_model, write_model  # noqa: E402
+from rdvla_bench.policies.rdvla.training.initial import Initial, read_initial  # noqa: E402
+from rdvla_bench.policies.rdvla.training.recipe import Recipe  # noqa: E402
+from rdvla_bench.policies.rdvla.training.session import MODEL, STATE, Session  # noqa: E402
+from rdvla_bench.policies.rdvla.training.trainer import Trainer  # noqa: E402
+
+RECIPE = Recipe(steps=2, batch_size=2, mean_depth=2, seed=5)
+
+
+def trainer(initial: Initial | None, recipe: Recipe = RECIPE) -> Trainer:
+    return Trainer(recipe, tiny_config(), FakeDemonstrations(3), initial=initial)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of one step."""
+    with Session(tmp_path / "run", trainer(None, replace(RECIPE, seed=0))) as session:
+        session.record(session.trainer.advance())
+        session.save()
+    return tmp_path / "run"
+
+
+def test_a_run_starts_from_the_weights_of_another(run: Path) -> None:
+    trained = dict(read_model(run / MODEL).model.named_parameters())
+    for source in (run, run / MODEL):
+        begun = trainer(read_initial(str(source), "all", tiny_config()))
+        assert all(torch.equal(p, trained[name]) for name, p in begun.model.named_parameters())
+    assert begun.advance().loss > 0
+    assert begun.trained["head.gamma_adapt"].requires_grad
+
+
+def test_the_backbone_alone_leaves_head_and_proprio_projector_fresh(run: Path) -> None:
+    trained = dict(read_model(run / MODEL).model.named_parameters())
+    drawn = dict(untrained(tiny_config(), RECIPE.seed).named_parameters())
+    begun = trainer(read_initial(str(run), "backbone", tiny_config()))
+    for name, parameter in begun.model.named_parameters():
+        assert torch.equal(parameter, (trained if name.startswith("backbone.") else drawn)[name]), name
+
+
+def test_a_run_from_other_weights_is_another_run(run: Path, tmp_path: Path) -> None:
+    def initial() -> Initial:
+        return read_initial(str(run), "all", tiny_config())
+
+    for out, stops in (("whole", (2,)), ("halves", (1, 2))):
+        for stop in stops:
+            with Session(tmp_path / out, trainer(initial())) as session:
+                while session.trainer.step < stop:
+                    session.record(session.trainer.advance())
+                session.save()
+    for name in (STATE, MODEL):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "halves" / name).read_bytes(), name
+    with pytest.raises(RunMismatch, match="initial_weights_sha256"):
+        Session(tmp_path / "whole", trainer(None))
+    with pytest.raises(RunMismatch, match="initial_weights_sha256"):
+        Session(tmp_path / "whole", trainer(read_initial(str(run), "backbone", tiny_config())))
+
+
+def test_released_weights_bring_their_taps_and_their_tokenizer(tmp_path: Path) -> None:
+    folder = build(tmp_path / "released", untrained(TINY, 3))
+    released = load(str(folder), TINY, None)
+    data = FakeDemonstrations(2)
+    begun = Trainer(RECIPE, TINY, data, initial=read_initial(str(folder), "all", TINY))
+    theirs = dict(released.model.named_parameters())
+    assert all(torch.equal(p, theirs[name]) for name, p in begun.model.named_parameters())
+    with Session(tmp_path / "run", begun) as session:
+        session.record(begun.advance())
+        session.save()
+    policy = rdvla.fixed(depth=1, checkpoint=str(tmp_path / "run" / MODEL))
+    interface = policy.interface  # type: ignore[attr-defined]
+    assert isinstance(interface, TrainedInterface)
+    instruction = "pick up the milk"
+    assert interface.tokens(instruction) == released.interface.tokens(instruction)
+    assert len(interface.describe()["tokenizer_sha256"]) == 64
+    sample = data[0]
+    observation = {"images": sample["images"], "proprio": sample["proprio"], "instruction": instruction}
+    chunk, _ = policy.act(observation, None, np.random.default_rng(0))  # type: ignore[arg-type]
+    assert chunk.actions.shape == (8, 7)
+    again = read_initial(str(tmp_path / "run"), "backbone", TINY)
+    assert (again.vocabulary, again.config.backbone.tokenizer) == (begun.vocabulary, "qwen2.5")
+
+
+def test_weights_that_do_not_fit_are_named(run: Path, tmp_path: Path) -> None:
+    narrow = replace(tiny_config(), backbone=replace(tiny_config().backbone, latents=8))
+    with pytest.raises(CheckpointError, match=r"no model of the sizes 'tiny': backbone.latents: 4 there, 8 here"):
+        read_initial(str(run), "backbone", narrow)
+    with pytest.raises(CheckpointError, match=r"head.chunk: 8 there, 4 here"):
+        read_initial(str(run), "all", replace(tiny_config(), head=replace(tiny_config().head, chunk=4)))
+    with pytest.raises(CheckpointError, match=r"nothing: no such file"):
+        read_initial(str(tmp_path / "nothing"), "all", tiny_config())
+    with pytest.raises(CheckpointError, match="expected format 'rdvla-bench/rdvla@1', got 'rdvla-bench/train-state@1'"):
+        read_initial(str(run / STATE), "all", tiny_config())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=r"expected one file config.json, found none"):
+        read_initial(str(tmp_path / "empty"), "all", tiny_config())
+
+    weights, data = dict(read_model(run / MODEL).model.named_parameters()), FakeDemonstrations(3)
+    del weights["backbone.llm.norm.weight"]
+    write_model(run / MODEL, weights, tiny_config(), data.statistics, {"step": 1})
+    with pytest.raises(CheckpointError, match=r"lacks backbone.llm.norm.weight \(1 missing\)"):
+        read_initial(str(run), "backbone", tiny_config())
+    given = Initial("here", "backbone", tiny_config(), {"backbone.x": torch.ones(1)})
+    with pytest.raises(CheckpointError, match=r"here lacks backbone\."):
+        trainer(given)
+
+
+def test_parts_without_a_source_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--data", str(tmp_path), "--out", str(tmp_path / "o"), "--init-parts", "backbone"]) == 2
+    assert "--init-parts backbone has no effect without --init" in capsys.readouterr().err
