@@ -6,11 +6,12 @@ PyBullet ships ``franka_panda/panda.urdf``; CALVIN's robot is that file with ano
 
 from __future__ import annotations
 
+import itertools
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from rdvla_bench.envs.calvin.scenes import SceneSpec
-from rdvla_bench.envs.calvin.table import MARGIN, numbers
+from rdvla_bench.envs.calvin.scenes import SceneSpec, Vec3
+from rdvla_bench.envs.calvin.table import hull_obj, numbers
 from rdvla_bench.envs.calvin.visual import Look
 
 BASE_POSITION = (-0.34, -0.46, 0.24)  # conf/scene/calvin_scene_*.yaml, robot_base_position
@@ -40,9 +41,15 @@ FINGER_SECTIONS = (
 )
 """The finger is the convex hull of these rectangles."""
 
+GEL_DOME = (0.0161, 0.0174, 0.02014)
+"""m, x in the tip frame: back of the gel, front at its corners, front in its middle."""
+GEL_CURVATURE = (0.0225, 0.048)
+"""m; radii of the gel's front along y and z."""
 GEL_CENTRE = (0.0181, 0.0, 0.01725)
 GEL_SIZE = (0.00407, 0.01845, 0.025)
-"""m, tip frame; the pad of soft gel, nominal."""
+"""m, tip frame; the box around the gel."""
+
+_N_GEL = 5  # points of the dome from its middle to an edge
 
 CAMERA_SIZE = (0.08, 0.025, 0.01)
 PEDESTAL_RADIUS, PEDESTAL_HEIGHT = 0.13, 0.24
@@ -61,7 +68,9 @@ _ADDED_LINKS = (
 def write(scene: SceneSpec, look: Look | None, panda: Path, folder: Path) -> Path:
     """Write the robot's URDF from PyBullet's ``franka_panda`` folder and return its path."""
     robot = ET.parse(panda / "panda.urdf").getroot()
-    finger = _write_finger(folder / "finger.obj")
+    finger, gel = folder / "finger_collision.obj", folder / "gel_collision.obj"
+    finger.write_text(hull_obj(finger_mesh()[0]))
+    gel.write_text(hull_obj(_gel()))
     for link in robot.iter("link"):
         for visual in link.findall("visual"):
             link.remove(visual)
@@ -70,7 +79,7 @@ def write(scene: SceneSpec, look: Look | None, panda: Path, folder: Path) -> Pat
             mesh.set("filename", str(own or panda / mesh.attrib["filename"].removeprefix("package://")))
     for name, parent, xyz, rpy, mass in _ADDED_LINKS:
         robot.append(_joint(name, parent, xyz, rpy))
-        robot.append(_link(name, mass))
+        robot.append(_link(name, mass, gel if name.endswith("tip") else None))
     if look is not None:
         for link in robot.iter("link"):
             shown = look.urdf(scene, "robot", link.attrib["name"], folder)
@@ -87,13 +96,12 @@ def _joint(name: str, parent: str, xyz: tuple[float, ...], rpy: tuple[float, ...
     )
 
 
-def _link(name: str, mass: float) -> ET.Element:
+def _link(name: str, mass: float, gel: Path | None) -> ET.Element:
     pad = ""
-    if name.endswith("tip"):
-        size = numbers(tuple(side + 2 * MARGIN for side in GEL_SIZE))  # the original is a convex mesh
+    if gel is not None:
         pad = (
             '<contact><lateral_friction value="1"/><spinning_friction value="0.001"/></contact>'
-            f'<collision><origin xyz="{numbers(GEL_CENTRE)}"/><geometry><box size="{size}"/></geometry></collision>'
+            f'<collision><geometry><mesh filename="{gel}"/></geometry></collision>'
         )
     return ET.fromstring(
         f'<link name="{name}"><inertial><mass value="{mass!r}"/>'
@@ -114,9 +122,16 @@ def finger_mesh() -> tuple[list[tuple[float, float, float]], list[tuple[int, int
     return corners, [*faces, (last, last + 1, last + 2, last + 3)]
 
 
-def _write_finger(path: Path) -> Path:
-    corners, faces = finger_mesh()
-    lines = [f"v {x!r} {y!r} {z!r}" for x, y, z in corners]
-    lines += ["f " + " ".join(str(i + 1) for i in face) for face in faces]
-    path.write_text("\n".join(lines) + "\n")
-    return path
+def _gel() -> list[Vec3]:
+    """Points of the gel: a flat pad under a low dome, (m, tip frame)."""
+    back, corner, front = GEL_DOME
+    (_, width, height), (_, y0, z0) = GEL_SIZE, GEL_CENTRE
+    around_y, around_z = GEL_CURVATURE
+    points = []
+    for i, j in itertools.product(range(-_N_GEL, _N_GEL + 1), repeat=2):
+        y, z = i * width / 2 / _N_GEL, j * height / 2 / _N_GEL
+        x = front - y * y / 2 / around_y - z * z / 2 / around_z
+        points.append((max(x, corner), y0 + y, z0 + z))
+        if abs(i) == abs(j) == _N_GEL:
+            points.append((back, y0 + y, z0 + z))
+    return points

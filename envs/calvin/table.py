@@ -1,24 +1,28 @@
-"""The play table as a URDF made of boxes, prisms and one cylinder, for any of the four scenes.
+"""The play table as a URDF made of boxes, prisms, a cylinder and a ball, for any of the four scenes.
 
 Non-obvious:
-  * Bullet puts a margin of 1 mm around a convex mesh and none around a concave one or a primitive. The original's table
-    body is a concave mesh, its other links are convex ones, so a block rests at 0.4400 on the table but at 0.4410 on
-    the plank. Here every shape is a primitive: links other than the body grow by that millimetre (`MARGIN`), and the
-    inclined prisms of the body, which must be convex meshes, shrink by it.
-  * Without it no block on the plank touches anything at reset, and lifting it from the slider can never count.
+  * The kind of each collision shape is part of the physics. Bullet puts a margin of 1 mm around a convex mesh and none
+    around a concave one. As in the original, the table's body is one concave mesh and its other links are convex ones,
+    so a block rests at 0.4400 on the table but at 0.4410 on the plank.
+  * Were the plank a primitive box, no block on it would touch anything at reset, and lifting it from the slider could
+    never count.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from rdvla_bench.envs.calvin.scenes import BUTTON_RANGE, DRAWER_RANGE, SWITCH_RANGE, SceneSpec, Span, Vec3
+from rdvla_bench.envs.calvin.solids import Solid, box, obj, prism
 from rdvla_bench.envs.calvin.visual import Look
 
-MARGIN = 0.001  # m; Bullet's gUrdfDefaultCollisionMargin
+HULL_MARGIN = 0.001  # m; Bullet's gUrdfDefaultCollisionMargin, around convex meshes
 
 BUTTON, SWITCH, SLIDE, DRAWER, LED, BULB, PLANK = range(7)
 """Joints and links of the table: the original's numbers in all four scenes."""
@@ -31,6 +35,7 @@ FRONT_Y, BACK_Y = 0.02, 0.14  # where the inclined front begins (z 0.44) and end
 RIM_Z = 0.44 + (BACK_Y - FRONT_Y) * SLOPE  # 0.64785, upper edge of the cupboard
 
 _N_RING = 12  # sides of the ring around the button
+_N_AROUND = 36  # corners of the button
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Box:
     y: Span
     z: Span
     yaw: float = 0.0  # rad about z, around the box's own centre
+    bevel: float = 0.0  # m cut off all twelve edges where something touches the box
 
     @property
     def centre(self) -> Vec3:
@@ -55,7 +61,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Prism:
-    """A convex polygon in the y-z plane, drawn out along x."""
+    """A convex polygon in the y-z plane, counter-clockwise seen from +x, drawn out along x."""
 
     x: Span
     yz: tuple[tuple[float, float], ...]
@@ -84,7 +90,7 @@ def body_shapes(scene: SceneSpec) -> tuple[Shape, ...]:
     """The table's body at nominal size: top, back wall, inclined front, drawer housing, legs, ring of the button."""
     left, right = scene.cupboard
     hole_left, hole_right = scene.drawer_cavity
-    side = ((FRONT_Y, 0.44), (BACK_Y, RIM_Z), (0.16, RIM_Z), (0.16, 0.44))
+    side = ((FRONT_Y, 0.44), (0.16, 0.44), (0.16, RIM_Z), (BACK_Y, RIM_Z))
     roof = (
         ((RIM_Z - 0.02 - 0.44) / SLOPE + FRONT_Y, RIM_Z - 0.02),
         (BACK_Y, RIM_Z),
@@ -121,18 +127,20 @@ def _ring(button: Vec3) -> list[Box]:
     return slabs
 
 
+_ROUND = 0.004  # stands for handles rounded with a radius of 6 mm
+
 LINK_SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "button_link": (Cylinder(0.032, (0.0, 0.024)),),
     "switch_link": (
-        Box((-0.0603, 0.0602), (0.0426, 0.0643), (-0.0242, 0.008)),
-        Box((0.0386, 0.0602), (-0.0003, 0.0426), (-0.0242, 0.008)),
-        Box((-0.0603, -0.0396), (-0.0003, 0.0426), (-0.0242, 0.008)),
+        Box((-0.0603, 0.0602), (0.0426, 0.0643), (-0.0242, 0.008), bevel=_ROUND),
+        Box((0.0386, 0.0602), (-0.0003, 0.0426), (-0.0242, 0.008), bevel=_ROUND),
+        Box((-0.0603, -0.0396), (-0.0003, 0.0426), (-0.0242, 0.008), bevel=_ROUND),
     ),
     "slide_link": (
         Box((0.0, 0.28), (-0.12, 0.12), (0.0, 0.0219)),
-        Box((0.1192, 0.1608), (-0.0803, -0.0577), (0.0219, 0.0801)),
-        Box((0.1192, 0.1608), (0.0574, 0.0811), (0.0219, 0.0575)),
-        Box((0.1192, 0.1608), (-0.0577, 0.0811), (0.0565, 0.0801)),
+        Box((0.1192, 0.1608), (-0.0803, -0.0577), (0.0219, 0.0801), bevel=_ROUND),
+        Box((0.1192, 0.1608), (0.0574, 0.0811), (0.0219, 0.0575), bevel=_ROUND),
+        Box((0.1192, 0.1608), (-0.0577, 0.0811), (0.0565, 0.0801), bevel=_ROUND),
     ),
     "drawer_link": (
         Box((-0.2209, 0.2209), (-0.0209, 0.0812), (0.1574, 0.182)),
@@ -142,7 +150,7 @@ LINK_SHAPES: Mapping[str, tuple[Shape, ...]] = {
         Box((-0.1769, 0.1769), (-0.0015, 0.0214), (-0.038, 0.1574)),
         Box((0.0959, 0.1206), (0.0196, 0.0618), (0.182, 0.2612)),
         Box((-0.1206, -0.0959), (0.0196, 0.0618), (0.182, 0.2612)),
-        Box((-0.0959, 0.0959), (0.0196, 0.0601), (0.2383, 0.2612)),
+        Box((-0.0959, 0.0959), (0.0196, 0.0601), (0.2383, 0.2612), bevel=_ROUND),
     ),
     "led_link": (Box((-0.08, 0.08), (0.0, 0.016), (-0.02, 0.02)),),
     "light_link": (Sphere((0.0, 0.0216, -0.028), 0.028),),
@@ -183,10 +191,7 @@ def write(scene: SceneSpec, look: Look | None, folder: Path) -> Path:
 
 def _link(scene: SceneSpec, link: str, look: Look | None, folder: Path) -> str:
     mass = {**_MASS, "light_link": scene.bulb_mass, BASE: 0.0}[link]
-    margin = 0.0 if link == BASE else MARGIN
-    collisions = "".join(
-        _collision(shape, margin, folder, f"{link}_{i}") for i, shape in enumerate(shapes(scene, link))
-    )
+    collisions = _concave(scene, folder) if link == BASE else _convex(scene, link, folder)
     visible = "" if look is None else look.urdf(scene, "table", link, folder)
     inertia = '<inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/>'  # PyBullet computes its own from the shapes
     return (
@@ -221,49 +226,58 @@ def numbers(values: tuple[float, ...]) -> str:
     return " ".join(repr(float(value)) for value in values)
 
 
-def _collision(shape: Shape, margin: float, folder: Path, name: str) -> str:
-    """One ``<collision>`` whose effective surface lies ``margin`` outside the nominal one."""
+def _concave(scene: SceneSpec, folder: Path) -> str:
+    """One mesh of all shapes of the body, without a margin."""
+    path = folder / "base_collision.obj"
+    path.write_text(obj(_upright(shape) for shape in body_shapes(scene)))
+    return f'<collision concave="yes"><geometry><mesh filename="{path}"/></geometry></collision>'
+
+
+def _upright(shape: Shape) -> Solid:
     if isinstance(shape, Prism):
-        return _element(numbers((0.0, 0.0, 0.0)), 0.0, 0.0, _prism(shape, MARGIN - margin, folder / f"{name}.obj"))
+        return prism(shape.yz, shape.x, 0)
+    if not isinstance(shape, Box):
+        raise TypeError(f"the table's body has boxes and prisms, not {type(shape).__name__}")
+    solid = box(shape.x, shape.y, shape.z)
+    cos, sin = math.cos(shape.yaw), math.sin(shape.yaw)
+    turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    return Solid((solid.vertices - shape.centre) @ turn.T + shape.centre, solid.faces)
+
+
+def _convex(scene: SceneSpec, link: str, folder: Path) -> str:
+    """One mesh a shape, around which Bullet puts its margin; a ball has none and is made larger."""
+    elements = []
+    for i, shape in enumerate(shapes(scene, link)):
+        if isinstance(shape, Sphere):
+            radius = shape.radius + HULL_MARGIN
+            elements.append(
+                f'<origin xyz="{numbers(shape.centre)}"/><geometry><sphere radius="{radius!r}"/></geometry>'
+            )
+            continue
+        path = folder / f"{link}_{i}.obj"
+        path.write_text(hull_obj(_corners(shape)))
+        elements.append(f'<geometry><mesh filename="{path}"/></geometry>')
+    return "".join(f"<collision>{element}</collision>" for element in elements)
+
+
+def _corners(shape: Box | Prism | Cylinder) -> list[Vec3]:
+    """Points whose convex hull the shape is, in m."""
+    if isinstance(shape, Prism):
+        return [(x, y, z) for x in shape.x for y, z in shape.yz]
     if isinstance(shape, Cylinder):
-        centre = numbers((0.0, (shape.y[0] + shape.y[1]) / 2, 0.0))
-        height = shape.y[1] - shape.y[0] + 2 * margin
-        return _element(centre, math.pi / 2, 0.0, f'<cylinder radius="{shape.radius + margin!r}" length="{height!r}"/>')
-    if isinstance(shape, Sphere):
-        return _element(numbers(shape.centre), 0.0, 0.0, f'<sphere radius="{shape.radius + margin!r}"/>')
-    x, y, z = (side + 2 * margin for side in shape.size)
-    return _element(numbers(shape.centre), 0.0, shape.yaw, f'<box size="{numbers((x, y, z))}"/>')
+        turns = [2 * math.pi * i / _N_AROUND for i in range(_N_AROUND)]
+        return [(shape.radius * math.cos(turn), y, shape.radius * math.sin(turn)) for y in shape.y for turn in turns]
+    cuts = {(0.0, 0.0, 0.0)} if not shape.bevel else set(itertools.permutations((shape.bevel, shape.bevel, 0.0)))
+    half = [side / 2 for side in shape.size]
+    return [
+        tuple(c + sign * (h - k) for c, sign, h, k in zip(shape.centre, signs, half, cut, strict=True))
+        for cut in sorted(cuts)
+        for signs in itertools.product((-1, 1), repeat=3)
+    ]
 
 
-def _element(xyz: str, roll: float, yaw: float, geometry: str) -> str:
-    origin = f'<origin xyz="{xyz}" rpy="{roll!r} 0 {yaw!r}"/>'
-    return f"<collision>{origin}<geometry>{geometry}</geometry></collision>"
-
-
-def _prism(shape: Prism, shrink: float, path: Path) -> str:
-    """Write the prism, ``shrink`` smaller on every side, as a mesh."""
-    outline = _inset(shape.yz, shrink)
-    ends = (shape.x[0] + shrink, shape.x[1] - shrink)
-    lines = [f"v {x!r} {y!r} {z!r}" for x in ends for y, z in outline]
-    n = len(outline)
-    lines += [f"f {i + 1} {(i + 1) % n + 1} {(i + 1) % n + 1 + n} {i + 1 + n}" for i in range(n)]
-    lines += ["f " + " ".join(str(i + 1) for i in range(n)), "f " + " ".join(str(i + 1 + n) for i in range(n))]
-    path.write_text("\n".join(lines) + "\n")
-    return f'<mesh filename="{path}"/>'
-
-
-def _inset(polygon: tuple[tuple[float, float], ...], distance: float) -> list[tuple[float, float]]:
-    """Move every edge of a convex polygon inwards by ``distance``."""
-    cy, cz = (sum(point[i] for point in polygon) / len(polygon) for i in (0, 1))
-    edges = []  # outward normal (a, b) and offset c of the moved edge a*y + b*z = c
-    for (y0, z0), (y1, z1) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
-        length = math.hypot(y1 - y0, z1 - z0)
-        a, b = (z1 - z0) / length, -(y1 - y0) / length
-        if a * (y0 - cy) + b * (z0 - cz) < 0:
-            a, b = -a, -b
-        edges.append((a, b, a * y0 + b * z0 - distance))
-    corners = []
-    for (a0, b0, c0), (a1, b1, c1) in zip((edges[-1], *edges[:-1]), edges, strict=True):
-        det = a0 * b1 - a1 * b0
-        corners.append(((c0 * b1 - c1 * b0) / det, (a0 * c1 - a1 * c0) / det))
-    return corners
+def hull_obj(points: Sequence[Vec3]) -> str:
+    """Points as an OBJ whose convex hull PyBullet takes: its triangles need only name every point."""
+    lines = ["v " + numbers(point) for point in points]
+    lines += [f"f {i} {i + 1} {i + 2}" for i in range(1, len(points) - 1)]
+    return "\n".join(lines) + "\n"
