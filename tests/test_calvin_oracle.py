@@ -272,6 +272,12 @@ def test_a_stacked_block_touches_blocks_alone(extra: Contact) -> None:
     assert not holds("stack_block", holding("red"), world(block("red", contacts={ON_BLUE, extra})))
 
 
+def test_a_block_in_the_air_is_neither_stacked_nor_was_it() -> None:
+    flying = world(block("red", (0, 0, 1), ()))
+    assert achieved(holding("red"), flying) == frozenset()
+    assert achieved(flying, world()) == frozenset()
+
+
 def test_a_block_that_touched_another_at_the_start_is_not_stacked_again() -> None:
     start = world(block("red", contacts={ON_TABLE, ON_BLUE}))
     assert not holds("stack_block", start, world(block("red", contacts={ON_BLUE})))

@@ -86,6 +86,9 @@ def random_start(scene: str, rng: np.random.Generator) -> tuple[Floats, Floats]:
     lights are drawn too, each at one of its two ends; blocks stand at the height of a chain's start instead of
     z = 0.46; touching is judged from the blocks' outlines.
 
+    Non-obvious: the original's surfaces behind the sliding door reach so near to its panel and to the back wall that a
+    block can start inside them and is pushed out in the first steps (about every tenth block). That is kept.
+
     Raises:
         UnknownName: no such scene.
         EnvFault: ``MAX_TRIES`` draws all had blocks that touch.
