@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pybullet
 from numpy.typing import NDArray
+
+from rdvla_bench.envs.calvin.bullet import pybullet
 
 Matrix = tuple[float, ...]  # 16 numbers, column by column
 

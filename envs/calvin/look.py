@@ -16,7 +16,7 @@ import numpy as np
 import pybullet_data
 
 from rdvla_bench.envs.calvin import assets
-from rdvla_bench.envs.calvin.robot import CAMERA_SIZE, GEL_CENTRE, GEL_SIZE, finger_mesh
+from rdvla_bench.envs.calvin.robot import CAMERA_SIZE, GEL_CENTRE, GEL_SIZE
 from rdvla_bench.envs.calvin.scenes import GLOBAL_SCALE, SceneSpec
 from rdvla_bench.envs.calvin.solids import Patch, Solid, box, mtl, obj, prism, turned
 from rdvla_bench.envs.calvin.table import BASE, LINKS, Box, Cylinder, Prism, Shape, Sphere, shapes
@@ -64,6 +64,20 @@ _DRAWER_HANDLE: tuple[Shape, ...] = (
 """What is seen of the moving parts (m, link frame): the boxes of collision stand for parts up to 1.2 mm larger."""
 _WOODEN, _GREY = (0.0, 0.0, 0.9, 1.0), (0.94, 0.2, 0.98, 0.8)  # parts of the picture that door and drawer wear
 _HANDLE_GREY = 102  # of 255
+_FINGER_X = (-0.009, 0.0105)
+_FINGER = (
+    # z, nearest and farthest y: a foot, a shaft that bends in, a tip that narrows
+    (0.0002, 0.0027, 0.0285),
+    (0.0048, 0.0028, 0.0262),
+    (0.0052, 0.0125, 0.0267),
+    (0.0175, 0.0126, 0.0267),
+    (0.0345, 0.0098, 0.0173),
+    (0.0370, 0.0035, 0.0160),
+    (0.0500, 0.0035, 0.0147),
+    (0.0540, 0.0035, 0.0117),
+    (0.0964, 0.0035, 0.0042),
+)
+"""What is seen of a finger (m, finger frame), joined into a tube; what touches is the hull in `robot`."""
 _ARM = {
     **{f"panda_link{i}": f"visual/link{i}.obj" for i in range(1, 7)},
     "panda_link0": "collision/link0.obj",
@@ -236,8 +250,13 @@ def _bytes(content: str | bytes) -> bytes:
 
 
 def _finger() -> Solid:
-    corners, faces = finger_mesh()
-    return Solid(np.array(corners), tuple(faces))
+    corners = []
+    for z, near, far in _FINGER:
+        left, right = _FINGER_X
+        corners += [(left, near, z), (right, near, z), (right, far, z), (left, far, z)]
+    n = len(corners)
+    sides = [(a + i, a + (i + 1) % 4, a + (i + 1) % 4 + 4, a + i + 4) for a in range(0, n - 4, 4) for i in range(4)]
+    return Solid(np.array(corners), ((3, 2, 1, 0), *sides, (n - 4, n - 3, n - 2, n - 1)))
 
 
 _FLOOR = (

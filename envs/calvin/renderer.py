@@ -9,35 +9,23 @@ Non-obvious:
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
-import pybullet
 from numpy.typing import NDArray
 
-from rdvla_bench.envs.calvin import runtime
+from rdvla_bench.envs.calvin import culling, runtime
+from rdvla_bench.envs.calvin.bullet import pybullet
 from rdvla_bench.envs.calvin.cameras import CAMERAS, GRIPPER, Camera, Matrix, gripper_view, static_view
+from rdvla_bench.envs.calvin.world import World
 from rdvla_bench.errors import UnknownName
 
 Pixels = NDArray[np.uint8]
 Depth = NDArray[np.float32]
 
 
-class Drawable(Protocol):
-    """What a renderer needs of a world."""
-
-    client: int
-    robot_id: int
-    camera_link: int
-
-    def rebuild(self) -> None:
-        """Load all bodies anew."""
-
-
 class Renderer:
     """Draws one world."""
 
-    def __init__(self, world: Drawable, backend: runtime.Backend | None = None) -> None:
+    def __init__(self, world: World, backend: str | None = None) -> None:
         """Take a world that has a look; ``backend`` None means the process's own choice.
 
         Raises:
@@ -71,15 +59,14 @@ class Renderer:
         return gripper_view(link[0], link[1])
 
     def _draw(self, camera: Camera) -> tuple[Pixels, NDArray[np.float32]]:
-        size = camera.size
-        _, _, rgba, z_buffer, _ = pybullet.getCameraImage(
-            size,
-            size,
-            self.view(camera.name),
-            camera.projection(),
-            flags=pybullet.ER_NO_SEGMENTATION_MASK,
-            physicsClientId=self.world.client,
-        )
+        """Return (H, W, 3) pixels and the (H, W) z-buffer."""
+        view, client, robot = self.view(camera.name), self.world.client, self.world.robot_id
+        projection, size = camera.projection(), camera.size
+        links = culling.unseen(robot, view, projection, client) if self.backend == "tiny" else ()
+        with culling.hidden(robot, links, client):
+            _, _, rgba, z_buffer, _ = pybullet.getCameraImage(
+                size, size, view, projection, flags=pybullet.ER_NO_SEGMENTATION_MASK, physicsClientId=client
+            )
         pixels = np.asarray(rgba, np.uint8).reshape(size, size, 4)[..., :3]
         return np.ascontiguousarray(pixels), np.asarray(z_buffer, np.float32).reshape(size, size)
 

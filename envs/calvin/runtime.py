@@ -19,8 +19,8 @@ from functools import cache
 from typing import Literal, get_args
 
 import numpy as np
-import pybullet
 
+from rdvla_bench.envs.calvin.bullet import pybullet
 from rdvla_bench.envs.calvin.cameras import GRIPPER
 from rdvla_bench.errors import NoRenderer, UnknownName
 
@@ -38,7 +38,7 @@ _REMEDY = (
 )
 
 
-def resolve(wanted: Backend | None = None) -> Backend:
+def resolve(wanted: str | None = None) -> Backend:
     """Return ``"tiny"`` or ``"egl"``: what ``wanted``, or else the environment variable, comes to on this machine.
 
     Raises:

@@ -65,8 +65,8 @@ def wood(kind: Wood, shape: tuple[int, int] = (256, 384)) -> Pixels:
 
 
 def checkerboard(size: int = 256, colours: tuple[int, int] = (255, 222)) -> Pixels:
-    """Draw two by two squares of two greys."""
-    odd = np.add.outer(np.arange(size) * 2 // size, np.arange(size) * 2 // size) % 2
+    """Draw four by four squares of two greys."""
+    odd = np.add.outer(np.arange(size) * 4 // size, np.arange(size) * 4 // size) % 2
     return np.repeat(np.where(odd, colours[1], colours[0]).astype(np.uint8)[..., None], 3, axis=2)
 
 
