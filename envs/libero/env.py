@@ -20,8 +20,8 @@ from rdvla_bench.envs.libero.scene import Scene, full_state, stream
 from rdvla_bench.envs.libero.stepper import Stepper
 from rdvla_bench.envs.libero.suites import SUITES
 from rdvla_bench.errors import EnvFault, UnknownName, UnknownTask, UsageError
-from rdvla_bench.protocol import ProtocolCard
 from rdvla_bench.protocol import protocol as protocol_card
+from rdvla_bench.protocol_card import ProtocolCard
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Observation
 

@@ -13,7 +13,8 @@ import tyro
 from rdvla_bench import registry
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import UsageError
-from rdvla_bench.protocol import CARDS, ProtocolCard
+from rdvla_bench.protocol import CARDS
+from rdvla_bench.protocol_card import ProtocolCard
 from rdvla_bench.suite import Suite
 
 Kind = Literal["all", "policies", "suites", "tasks", "protocols"]

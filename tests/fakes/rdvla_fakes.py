@@ -19,7 +19,8 @@ import numpy as np
 from gymnasium import spaces
 
 from rdvla_bench import ActionChunk, Compute, Episode, Policy, PolicyCard, Suite, Task
-from rdvla_bench.protocol import CARDS, ProtocolCard
+from rdvla_bench.protocol import CARDS
+from rdvla_bench.protocol_card import ProtocolCard
 
 ACTIONS = ("x (1)", "y (1)")
 
