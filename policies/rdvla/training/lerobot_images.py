@@ -1,7 +1,7 @@
 """Camera frames that lie in parquet files as PNG or JPEG, one row at a time.
 
 A row costs its row group, which is read whole; the groups read last stay in memory. LeRobot writes a group an episode
-(v3.0) or one per 100 images (v2.1), so a data set below ``BUDGET`` is read from disk once.
+(v3.0) or one per 100 images (v2.1); a data set whose images fit into ``BUDGET`` is read from disk once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from rdvla_bench.policies.rdvla.training.dataset import DatasetError
 
-BUDGET = 2 << 30  # bytes of encoded images kept, for all cameras together
+BUDGET = 1 << 30  # bytes of encoded images kept, a camera
 
 
 class EmbeddedImages:
