@@ -1,4 +1,4 @@
-"""Scripted experts for LIBERO, from privileged state."""
+"""Scripted experts for LIBERO and CALVIN, from privileged state."""
 
 from __future__ import annotations
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from rdvla_bench.policies.expert.calvin import hand as calvin
 from rdvla_bench.policies.expert.geometry import FloatArray, View
 from rdvla_bench.policies.expert.move import Move, action, correct, is_over
 from rdvla_bench.policies.expert.planner import Goal, next_goal, plan
@@ -45,6 +47,9 @@ def advance(view: View, now: Progress) -> Progress:
     return now
 
 
+State = Progress | calvin.Progress
+
+
 class Expert(Policy):
     """Acts on ``obs["privileged"]`` alone; one action a query."""
 
@@ -54,19 +59,26 @@ class Expert(Policy):
         config = {"noise": noise} if name != "expert" else {}
         self.card = PolicyCard(name=name, weights="none", privileged=True, chunk=1, config=config)
 
-    def initial_state(self, episode: Episode) -> Progress:
+    def initial_state(self, episode: Episode) -> State:
         """Return the start: nothing planned, nothing tried."""
         del episode
         return Progress()
 
-    def act(self, obs: Observation, state: Progress, rng: np.random.Generator) -> tuple[ActionChunk, Progress]:
-        """Return one action and the progress after it."""
+    def act(self, obs: Observation, state: State, rng: np.random.Generator) -> tuple[ActionChunk, State]:
+        """Return one action and the progress after it; what the view says it is of decides which hand acts."""
         view = obs["privileged"]
-        now = advance(view, state)
+        if view.get("benchmark") == "calvin":
+            command, after = calvin.act(view, state if isinstance(state, calvin.Progress) else calvin.Progress())
+            return ActionChunk(actions=self._executed(command, rng)), after
+        now = advance(view, state if isinstance(state, Progress) else Progress())
         move = now.program[now.index]
         bias = correct(view, move, now.bias)
         command = action(view, move, bias)
+        return ActionChunk(actions=self._executed(command, rng)), replace(now, ticks=now.ticks + 1, bias=bias)
+
+    def _executed(self, command: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+        """Return the chunk of one (1, 7): the command with noise on its six motion values, within bounds."""
         if self.noise > 0:
             command[:6] += rng.normal(0.0, self.noise, 6).astype(np.float32)
-        now = replace(now, ticks=now.ticks + 1, bias=bias)
-        return ActionChunk(actions=np.clip(command, -1.0, 1.0)[None]), now
+        chunk: NDArray[np.float32] = np.clip(command, -1.0, 1.0)[None]
+        return chunk

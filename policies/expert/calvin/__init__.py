@@ -1,0 +1,1 @@
+"""Scripted experts for CALVIN's 34 tasks, from privileged state."""

@@ -1,0 +1,101 @@
+"""One straight move of the tool, and the servo that turns what is left of it into a relative action.
+
+CALVIN's actions move a target pose on which they build up, 0.02 m and 0.05 rad a unit, the Euler angles one by one
+(mees/calvin_env@797142c calvin_env/robot/robot.py); the arm follows the target by inverse kinematics that stop a few
+millimetres short. So the servo steers the target, and a bounded bias makes up for what the arm leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdvla_bench.policies.expert.calvin.reach import yaw_of
+from rdvla_bench.policies.expert.geometry import FloatArray
+
+View = Mapping[str, Any]  # the dictionary described in rdvla_bench/envs/calvin/privileged.py
+
+OPEN, CLOSED = 1.0, -1.0
+_METRES, _RADIANS = 0.02, 0.05  # of one action unit
+_INTEGRAL = 0.15  # of the error, a control step
+_MOST_BIAS = np.array([0.025, 0.025, 0.025, 0.1, 0.1, 0.1])  # m and rad
+_NEAR = 0.03  # m that the target may be from its end while the bias builds up
+_LEAD = 0.09  # m that the target may run ahead of the arm
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """Bring the tool to a pose; ended by arrival, by ``until``, or by ``limit``."""
+
+    pos: FloatArray  # (3,) m, world frame
+    euler: FloatArray  # (3,) rad, extrinsic xyz; straight down is (pi, 0, yaw)
+    grip: float  # OPEN or CLOSED
+    tol: float = 0.008  # m
+    tol_turn: float = 0.08  # rad
+    dwell: int = 0  # control steps to stay at least
+    limit: int = 60  # control steps after which the move counts as done, arrived or not
+    speed: float = 1.0  # greatest length of the translation, in action units
+    keep: str = ""  # the block that must stay in the hand; losing it abandons the program
+    hold: str = ""  # the block to wait for between the fingers, until ``limit``
+    until: tuple[str, float, float] | None = None  # (joint, low, high): also done once its value is in there
+    needed: bool = False  # not arriving abandons the program
+    name: str = ""
+
+
+def wrap(angle: FloatArray) -> FloatArray:
+    """Return angles as -pi to pi."""
+    wrapped: FloatArray = (angle + np.pi) % (2 * np.pi) - np.pi
+    return wrapped
+
+
+def error(view: View, move: Move) -> tuple[FloatArray, FloatArray]:
+    """Return the translation (3,) in m and the change of Euler angles (3,) in rad that are left to the arm."""
+    return move.pos - view["tcp_pos"], wrap(move.euler - view["tcp_euler"])
+
+
+def has_arrived(view: View, move: Move) -> bool:
+    """Return whether the tool is within the move's tolerances."""
+    shift, spin = error(view, move)
+    return bool(np.linalg.norm(shift) <= move.tol and np.max(np.abs(spin)) <= move.tol_turn)
+
+
+def is_over(view: View, move: Move, ticks: int) -> bool:
+    """Return whether the move, begun ``ticks`` control steps ago, has ended."""
+    if move.until is not None:
+        joint, low, high = move.until
+        if low <= view["joints"][joint]["value"] <= high:
+            return True
+    if ticks >= move.limit:
+        return True
+    if move.hold and not view["blocks"][move.hold]["held"]:
+        return False
+    return ticks >= move.dwell and has_arrived(view, move)
+
+
+def correct(view: View, move: Move, bias: FloatArray) -> FloatArray:
+    """Return the bias (6,) after one more control step: the sum of small errors that the arm leaves."""
+    left = float(np.linalg.norm(move.pos + bias[:3] - view["target_pos"]))
+    if left > _NEAR:
+        faded: FloatArray = 0.9 * bias
+        return faded
+    return np.clip(bias + _INTEGRAL * np.concatenate(error(view, move)), -_MOST_BIAS, _MOST_BIAS)
+
+
+def action(view: View, move: Move, bias: FloatArray) -> NDArray[np.float32]:
+    """Return the action (7,) float32 that takes the target towards the move's pose, ``bias`` (6,) further."""
+    ahead = view["target_pos"] - view["tcp_pos"]
+    wanted = move.pos + bias[:3] - view["target_pos"]
+    shift = wanted / _METRES
+    length = float(np.linalg.norm(shift))
+    if length > move.speed:
+        shift = shift * (move.speed / length)
+    if np.linalg.norm(ahead + shift * _METRES) > max(_LEAD, float(np.linalg.norm(ahead))):
+        shift = shift * 0.0
+    turn = move.euler + bias[3:] - view["target_euler"]
+    turn[:2] = wrap(turn[:2])
+    turn[2] = move.euler[2] + bias[5] - yaw_of(view["target_euler"][2])
+    return np.concatenate([shift, np.clip(turn / _RADIANS, -1.0, 1.0), [move.grip]]).astype(np.float32)
