@@ -6,7 +6,7 @@ PyBullet ships ``franka_panda/panda.urdf``; CALVIN's robot is that file with ano
 
 from __future__ import annotations
 
-import itertools
+import math
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -41,15 +41,26 @@ FINGER_SECTIONS = (
 )
 """The finger is the convex hull of these rectangles."""
 
-GEL_DOME = (0.0161, 0.0174, 0.02014)
-"""m, x in the tip frame: back of the gel, front at its corners, front in its middle."""
-GEL_CURVATURE = (0.0225, 0.048)
-"""m; radii of the gel's front along y and z."""
+GEL_RINGS = (
+    # x, half the width in y, lowest and highest z (m, tip frame); measured to 0.1 mm or better
+    (0.0161, 0.00924, 0.00473, 0.02973),
+    (0.0174, 0.0092, 0.00473, 0.02973),
+    (0.0180, 0.0090, 0.0049, 0.02954),
+    (0.0184, 0.0084, 0.0054, 0.0290),
+    (0.0189, 0.0071, 0.0065, 0.0275),
+    (0.0194, 0.0055, 0.0080, 0.0258),
+    (0.0198, 0.0037, 0.0097, 0.0236),
+    (0.0200, 0.0023, 0.0112, 0.0215),
+    (0.0201, 0.0012, 0.0133, 0.0189),
+    (0.02013, 0.0005, 0.0148, 0.0174),
+)
+GEL_ROUNDNESS = 2.42
+"""The gel is an oval pad under a low dome: rings |y/a|^n + |z/b|^n = 1 with this n."""
 GEL_CENTRE = (0.0181, 0.0, 0.01725)
 GEL_SIZE = (0.00407, 0.01845, 0.025)
 """m, tip frame; the box around the gel."""
 
-_N_GEL = 5  # points of the dome from its middle to an edge
+_N_GEL = 24  # points of a ring
 
 CAMERA_SIZE = (0.08, 0.025, 0.01)
 PEDESTAL_RADIUS, PEDESTAL_HEIGHT = 0.13, 0.24
@@ -123,15 +134,11 @@ def finger_mesh() -> tuple[list[tuple[float, float, float]], list[tuple[int, int
 
 
 def _gel() -> list[Vec3]:
-    """Points of the gel: a flat pad under a low dome, (m, tip frame)."""
-    back, corner, front = GEL_DOME
-    (_, width, height), (_, y0, z0) = GEL_SIZE, GEL_CENTRE
-    around_y, around_z = GEL_CURVATURE
+    """Points of the gel in m, tip frame."""
     points = []
-    for i, j in itertools.product(range(-_N_GEL, _N_GEL + 1), repeat=2):
-        y, z = i * width / 2 / _N_GEL, j * height / 2 / _N_GEL
-        x = front - y * y / 2 / around_y - z * z / 2 / around_z
-        points.append((max(x, corner), y0 + y, z0 + z))
-        if abs(i) == abs(j) == _N_GEL:
-            points.append((back, y0 + y, z0 + z))
+    for x, half, low, high in GEL_RINGS:
+        for i in range(_N_GEL):
+            cos, sin = math.cos(2 * math.pi * i / _N_GEL), math.sin(2 * math.pi * i / _N_GEL)
+            reach = (abs(cos) ** GEL_ROUNDNESS + abs(sin) ** GEL_ROUNDNESS) ** (-1 / GEL_ROUNDNESS)
+            points.append((x, reach * cos * half, (low + high) / 2 + reach * sin * (high - low) / 2))
     return points

@@ -127,14 +127,24 @@ def _ring(button: Vec3) -> list[Box]:
     return slabs
 
 
+_LEVER = (  # its bar in section: two edges rounded with a radius of 6 mm
+    (0.0426, -0.0242),
+    (0.0587, -0.0242),
+    (0.0625, -0.0224),
+    (0.0643, -0.0182),
+    (0.0643, 0.0019),
+    (0.0625, 0.0062),
+    (0.0587, 0.008),
+    (0.0426, 0.008),
+)
 _ROUND = 0.004  # stands for handles rounded with a radius of 6 mm
 
 LINK_SHAPES: Mapping[str, tuple[Shape, ...]] = {
     "button_link": (Cylinder(0.032, (0.0, 0.024)),),
     "switch_link": (
-        Box((-0.0603, 0.0602), (0.0426, 0.0643), (-0.0242, 0.008), bevel=_ROUND),
-        Box((0.0386, 0.0602), (-0.0003, 0.0426), (-0.0242, 0.008), bevel=_ROUND),
-        Box((-0.0603, -0.0396), (-0.0003, 0.0426), (-0.0242, 0.008), bevel=_ROUND),
+        Prism((-0.0502, 0.0502), _LEVER),
+        Box((0.0386, 0.0602), (-0.0003, 0.0565), (-0.0242, 0.008)),
+        Box((-0.0603, -0.0396), (-0.0003, 0.0565), (-0.0242, 0.008)),
     ),
     "slide_link": (
         Box((0.0, 0.28), (-0.12, 0.12), (0.0, 0.0219)),
