@@ -25,7 +25,7 @@ class PolicyServer:
 
     def __init__(self, job: Job, max_batch: int | None = None) -> None:
         """Load the policy; ``max_batch`` as in ``batching_for``."""
-        self._policy = load_policy(job.policy, job.settings)
+        self._policy = load_policy(job.policy, job.settings, job.benchmark)
         batching = batching_for(self._policy, max_batch)
         self._batcher = Batcher(self._policy, batching) if batching else None
 

@@ -99,14 +99,18 @@ def _hints(factory: Callable[..., Policy]) -> dict[str, Any]:
     return get_type_hints(types.SimpleNamespace(__annotations__=typed), vars(sys.modules[factory.__module__]))
 
 
-def load_policy(name: str, settings: Mapping[str, str] | None = None) -> Policy:
+def load_policy(name: str, settings: Mapping[str, str] | None = None, benchmark: str = "") -> Policy:
     """Build the policy called ``name`` with ``--set`` texts.
+
+    A factory with a parameter ``benchmark`` is told what it will be run on, unless the texts say so: cameras,
+    conventions and weights may depend on it.
 
     Raises:
         MissingExtra, BrokenPlugin, UnknownName, UsageError.
     """
-    arguments = parse_settings(name, settings or {})
     factory = policy_factory(name)
+    told = {"benchmark": benchmark} if benchmark and "benchmark" in inspect.signature(factory).parameters else {}
+    arguments = parse_settings(name, {**told, **(settings or {})})
     try:
         policy = factory(**arguments)
     except ModuleNotFoundError as error:

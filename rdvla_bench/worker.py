@@ -33,6 +33,7 @@ class Job:
     settings: Mapping[str, str]
     protocol: ProtocolCard
     env: Mapping[str, str] = field(default_factory=dict)  # --env texts
+    benchmark: str = ""  # of the suites
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Worker:
         """Load the policy, or take the one given (a client of a shared one)."""
         self.job = job
         self.name = name
-        self.policy = load_policy(job.policy, job.settings) if policy is None else policy
+        self.policy = load_policy(job.policy, job.settings, job.benchmark) if policy is None else policy
         self._env: BenchEnv | None = None
         self._task: tuple[str, int] | None = None
         self._build_cpu_s = 0.0

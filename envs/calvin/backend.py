@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from rdvla_bench.envs.calvin.scenes import SceneSpec
 from rdvla_bench.envs.calvin.snapshot import Floats, Snapshot
 from rdvla_bench.errors import UnknownName, UsageError
 from rdvla_bench.protocol_card import ProtocolCard
@@ -21,6 +22,18 @@ BACKENDS = ("pybullet", "upstream")
 
 class Physics(Protocol):
     """One scene that is stepped."""
+
+    @property
+    def scene(self) -> SceneSpec:
+        """Return the scene's numbers."""
+
+    @property
+    def target_pos(self) -> Floats:
+        """Return the target's position (3,), in m."""
+
+    @property
+    def target_euler(self) -> Floats:
+        """Return the target's Euler angles (3,), in rad."""
 
     @property
     def has_diverged(self) -> bool:
@@ -54,7 +67,9 @@ class Physics(Protocol):
 class Eye(Protocol):
     """What draws a scene."""
 
-    appearance: str  # what pictures are drawn from and with
+    @property
+    def appearance(self) -> str:
+        """Return what pictures are drawn from and with."""
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         """Return (H, W, 3), upright."""

@@ -216,7 +216,7 @@ def _execute(
         return
     from rdvla_bench.worker import Job, runtime_of
 
-    job = Job(plan.policy, plan.settings, plan.protocol, plan.env)
+    job = Job(plan.policy, plan.settings, plan.protocol, plan.env, plan.suites[0].benchmark)
     if arguments.workers == 0:
         from rdvla_bench.local import play_locally
 
