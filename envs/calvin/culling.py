@@ -34,7 +34,7 @@ _CHOICES = np.array(np.meshgrid((0, 1), (0, 1), (0, 1))).reshape(3, 8).T  # the 
 def _corners() -> NDArray[np.float64]:
     """Return (L, 8, 3)."""
     boxes = np.array([BOUNDS[link] for link in _LINKS]) + np.array([[-_SLACK], [_SLACK]])
-    return boxes[:, _CHOICES, np.arange(3)]
+    return np.asarray(boxes[:, _CHOICES, np.arange(3)], np.float64)
 
 
 _CORNERS = _corners()

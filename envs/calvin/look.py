@@ -62,8 +62,9 @@ _DRAWER_HANDLE: tuple[Shape, ...] = (
     Box((-0.12, 0.12), (0.02, 0.06), (0.24, 0.26)),
 )
 """What is seen of the moving parts (m, link frame): the boxes of collision stand for parts up to 1.2 mm larger."""
-_WOODEN, _GREY = (0.0, 0.0, 0.9, 1.0), (0.94, 0.2, 0.98, 0.8)  # parts of the picture that door and drawer wear
+_WOODEN, _GREY = (0.0, 0.0, 0.88, 1.0), (0.92, 0.2, 0.97, 0.8)  # of door and drawer: parts of their picture
 _HANDLE_GREY = 102  # of 255
+_BULB_Y, _BULB_HEIGHT, _BULB_RADIUS = 0.16, 0.0216, 0.028  # m, world and link frame
 _FINGER_X = (-0.009, 0.0105)
 _FINGER = (
     # z, nearest and farthest y: a foot, a shaft that bends in, a tip that narrows
@@ -93,6 +94,7 @@ class Procedural:
 
     def urdf(self, scene: SceneSpec, body: str, link: str, folder: Path) -> str:
         """Return the ``<visual>`` element of one link, and write its mesh and picture to ``folder``."""
+        shown: Visual | None
         if body == "table":
             shown = self._table(scene, link, folder)
         elif body == "robot":
@@ -196,6 +198,8 @@ def _colour(link: str) -> Colour:
 def _table_files(scene: SceneSpec, link: str) -> dict[str, str | bytes]:
     """Return file name -> content of a table link's mesh and picture."""
     nominal = shapes(scene, link)
+    if link == "light_link":  # the ball stands above the middle of the cupboard's roof in every scene
+        nominal = (Sphere((0.0, _BULB_HEIGHT, scene.bulb[1] - _BULB_Y), _BULB_RADIUS),)
     if link in (BASE, "plank_link"):
         painted = obj(map(_solid, nominal), texture_m=_PICTURE_M, library=f"{link}.mtl")
         return {f"{link}.obj": painted, **_picture(link, wood(_WOODS[scene.name][0]))}
@@ -203,7 +207,7 @@ def _table_files(scene: SceneSpec, link: str) -> dict[str, str | bytes]:
         wooden, grey = (_DOOR, _DOOR_HANDLE) if link == "slide_link" else (_DRAWER, _DRAWER_HANDLE)
         solids = [_solid(part, _WOODEN) for part in wooden] + [_solid(part, _GREY) for part in grey]
         board = wood(_WOODS[scene.name][1])
-        strip = np.full((board.shape[0], board.shape[1] // 9, 3), _HANDLE_GREY, np.uint8)
+        strip = np.full((board.shape[0], board.shape[1] // 8, 3), _HANDLE_GREY, np.uint8)
         painted = obj(solids, texture_m=_PICTURE_M, library=f"{link}.mtl")
         return {f"{link}.obj": painted, **_picture(link, np.concatenate([board, strip], axis=1))}
     return {f"{link}.obj": obj(map(_solid, _LEVER if link == "switch_link" else nominal))}

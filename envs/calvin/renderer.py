@@ -4,7 +4,8 @@ Non-obvious:
     * What lies wholly outside of a camera's view is hidden from the software renderer, whose cost is triangles: no
       pixel changes by it.
     * No light or shadow is ever named: in PyBullet such a setting would stick to all pictures after it.
-    * The plug-in must be loaded before the bodies are, so a world is built again when it comes.
+    * The plug-in must be loaded before the bodies are, so a world is built again when it comes. It casts shadows
+      from its third picture on: two are drawn and dropped, so that the first episode looks like all others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from rdvla_bench.errors import UnknownName
 Pixels = NDArray[np.uint8]
 Depth = NDArray[np.float32]
 
+_EGL_WARM_UP = 2  # pictures; found by trial with pybullet 3.2.7
+
 
 class Renderer:
     """Draws one world."""
@@ -36,6 +39,8 @@ class Renderer:
         if self.backend == "egl":
             runtime.load_plugin(world.client)
             world.rebuild()
+            for _ in range(_EGL_WARM_UP):
+                self.rgb(GRIPPER.name)
 
     def rgb(self, camera: str) -> Pixels:
         """Return (H, W, 3)."""

@@ -50,7 +50,10 @@ def _split(at: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float6
 
 
 def wood(kind: Wood, shape: tuple[int, int] = (256, 384)) -> Pixels:
-    """Draw a board: rings that a slow noise bends, fine fibres, and pores where the rings are dark."""
+    """Draw a board: rings that a slow noise bends, fine fibres, and pores where the rings are dark.
+
+    PyBullet's EGL plug-in shears pictures whose width is no multiple of four.
+    """
     rng = np.random.default_rng(kind.seed)
     height, _ = shape
     across = np.arange(height)[:, None] / height
@@ -61,7 +64,7 @@ def wood(kind: Wood, shape: tuple[int, int] = (256, 384)) -> Pixels:
     pores = (_noise(rng, shape, (height, 48)) > 0.86) * ring
     share = np.clip(0.55 * ring * ring + 0.35 * fibre + 0.35 * pores + 0.15 * bend - 0.15, 0, 1)[..., None]
     light, dark = (np.array(colour, np.float64) for colour in (kind.light, kind.dark))
-    return np.rint(light * (1 - share) + dark * share).astype(np.uint8)
+    return np.asarray(np.rint(light * (1 - share) + dark * share), np.uint8)
 
 
 def checkerboard(size: int = 256, colours: tuple[int, int] = (255, 222)) -> Pixels:
