@@ -25,13 +25,14 @@ sys.meta_path.insert(0, Blocker())
 """
 
 TWO_INTERRUPTS = """
-import signal, sys
+import signal, sys, time
 from rdvla_bench.commands.train import main
 from rdvla_bench.policies.rdvla.training.trainer import Trainer
 
 def interrupted(self):
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)
+    time.sleep(600)  # a long step
 
 Trainer.advance = interrupted
 sys.exit(main())

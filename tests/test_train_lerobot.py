@@ -168,6 +168,8 @@ BROKEN = [
     (lambda f: _edit_info(f, fps=30), r"30 frames a second, expected 10 or 20 \(--lerobot.fps\)"),
     (lambda f: _edit_info(f, fps="fast"), r"fps is 'fast', expected a whole number above 0"),
     (lambda f: _edit_info(f, features=[]), r"no 'features'"),
+    (lambda f: _edit_info(f, total_episodes="3"), r"total_episodes is '3', expected 1 or more"),
+    (lambda f: _edit_info(f, total_episodes=4), r"lacks episode 3 \(data/chunk-000/episode_000003.parquet\) of 4 epi"),
     (lambda f: (f / "meta" / "tasks.jsonl").unlink(), r"lacks meta/tasks.jsonl, which names the tasks"),
     (lambda f: (f / "meta" / "tasks.jsonl").write_text('{"task_index": 0}'), r"expected task_index and task on every"),
     (
@@ -224,6 +226,24 @@ def test_images_of_another_size_than_declared_are_refused(tmp_path: Path) -> Non
     _edit_info(folder, features=features)
     with pytest.raises(DatasetError, match=r"has shape \(32, 64, 3\), expected square"):
         opened(folder)
+
+
+def test_damaged_images_are_named(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data", is_v3=False)
+
+    def spoil(table: pa.Table) -> pa.Table:
+        cells = table[CAMERAS[0]].to_pylist()
+        cells[0]["bytes"], cells[1]["bytes"] = b"no image", None
+        kind = table.schema.field(CAMERAS[0]).type
+        return table.set_column(table.column_names.index(CAMERAS[0]), CAMERAS[0], pa.array(cells, kind))
+
+    _rewrite(folder, spoil)
+    with pytest.raises(
+        DatasetError, match=r"episode_000001.parquet: .*image, row 10 of the data set: no readable image"
+    ):
+        opened(folder)[10]
+    with pytest.raises(DatasetError, match=r"row 11 of the data set: no bytes of an image in the file, got"):
+        opened(folder)[11]
 
 
 def test_a_wrong_video_is_named(tmp_path: Path) -> None:

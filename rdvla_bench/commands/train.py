@@ -151,22 +151,45 @@ def _device(wanted: str) -> str:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C wait for the end of a step; yields whether it came. The second one does not wait."""
+def _interruptible(farewell: str) -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C wait for the end of a step; yields whether it came. The second says ``farewell`` and exits.
+
+    Python runs a signal's handler between two of its own instructions, and several signals during one long step of
+    PyTorch's as one. The second is therefore met in a thread, which hears of every signal at once. Files are replaced
+    at once, so that an exit at any time leaves the last saved ones whole.
+    """
     came = threading.Event()
+    hearing, telling = os.pipe()
+    os.set_blocking(telling, False)
 
-    def note(*_: object) -> None:
-        if came.is_set():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a third one must not meet the clearing up
-            raise KeyboardInterrupt
-        came.set()
-        os.write(2, b"\nfinishing this step; Ctrl-C again stops at once\n")  # print may be what was interrupted
+    def listen() -> None:
+        heard = 0
+        while byte := os.read(hearing, 1):
+            if byte[0] != signal.SIGINT:
+                continue
+            heard += 1
+            if heard == 2:
+                cursor = "\x1b[?25h" if os.isatty(1) else ""  # the progress bar hides it
+                os.write(1, f"{cursor}{farewell}\n".encode())
+                os._exit(INTERRUPTED)
+            os.write(2, b"\nfinishing this step; Ctrl-C again stops at once\n")
 
-    before = signal.signal(signal.SIGINT, note)
+    listener = threading.Thread(target=listen, daemon=True)
+    handler = signal.signal(signal.SIGINT, lambda *_: came.set())
+    wakeup = signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
+    listener.start()
     try:
         yield came.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGINT, handler)
+        os.close(telling)
+        listener.join()
+        os.close(hearing)
+
+
+def _farewell(arguments: TrainArguments) -> str:
+    return f"stopped at once; what was last saved in {arguments.out} is safe, and the same command resumes it"
 
 
 def _train(session: Session, arguments: TrainArguments) -> bool:
@@ -174,7 +197,7 @@ def _train(session: Session, arguments: TrainArguments) -> bool:
     trainer, steps = session.trainer, arguments.recipe.steps
     board = TensorBoard(arguments.out / "tensorboard", trainer.step) if arguments.tensorboard else None
     try:
-        with _meter(steps, trainer.step) as meter, _interruptible() as is_interrupted:
+        with _meter(steps, trainer.step) as meter, _interruptible(_farewell(arguments)) as is_interrupted:
             while trainer.step < steps and not is_interrupted():
                 report = trainer.advance()
                 for sink in (session.record, meter.add, *([board.add] if board else [])):
@@ -218,8 +241,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if _run(arguments):
             return 0
-    except KeyboardInterrupt:  # the second one, or the first before training began
-        print(f"stopped at once; what was last saved in {arguments.out} is safe, and the same command resumes it")
+    except KeyboardInterrupt:  # before the first step
+        print(_farewell(arguments))
         return INTERRUPTED
     print(f"resume: {shlex.join(['python', '-m', 'rdvla_bench.train', *(argv or sys.argv[1:])])}")
     return INTERRUPTED
@@ -239,7 +262,7 @@ def _run(arguments: TrainArguments) -> bool:
     steps = arguments.recipe.steps
     with Session(arguments.out, trainer) as session:
         if trainer.step:
-            print(f"resuming {arguments.out}: {trainer.step} of {steps} steps are done")
+            print(f"resuming {arguments.out}: {trainer.step} of {steps} steps are done", flush=True)
         if not _train(session, arguments):
             print(f"interrupted; {trainer.step} of {steps} steps are safe in {arguments.out}")
             return False

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from rdvla_bench.policies.rdvla.training.dataset import DatasetError
+from rdvla_bench.policies.rdvla.training.lerobot_layout import readable
 
 BUDGET = 1 << 30  # bytes of encoded images kept, a camera
 
@@ -74,7 +75,7 @@ class EmbeddedImages:
             self._cache.move_to_end(group)
             return self._cache[group]
         file, number = self._groups[group]
-        column = pq.ParquetFile(file).read_row_group(number, columns=[self._column]).column(0)
+        column = readable(file, lambda: pq.ParquetFile(file).read_row_group(number, columns=[self._column]).column(0))
         self._cache[group] = column
         while len(self._cache) > 1 and sum(kept.nbytes for kept in self._cache.values()) > self._budget:
             self._cache.popitem(last=False)

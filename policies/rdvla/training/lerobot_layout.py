@@ -153,7 +153,7 @@ def read_layout(folder: Path) -> Layout:
     path = folder / INFO
     if not path.is_file():
         raise DatasetError(f"{folder} is no LeRobotDataset: it has no {INFO}")
-    info = _readable(path, lambda: json.loads(path.read_text("utf-8")))
+    info = readable(path, lambda: json.loads(path.read_text("utf-8")))
     version = info.get("codebase_version") if isinstance(info, dict) else None
     if version not in VERSIONS:
         raise DatasetError(f"{path}: codebase_version is {version!r}, expected {' or '.join(VERSIONS)}")
@@ -162,6 +162,9 @@ def read_layout(folder: Path) -> Layout:
         raise DatasetError(f"{path}: fps is {fps!r}, expected a whole number above 0")
     if not isinstance(features, dict) or not all(isinstance(value, dict) for value in features.values()):
         raise DatasetError(f"{path}: no 'features', names to dtype and shape")
+    for name in ("total_episodes", "chunks_size"):
+        if name in info and (type(info[name]) is not int or info[name] < 1):
+            raise DatasetError(f"{path}: {name} is {info[name]!r}, expected 1 or more")
     is_v3 = version == "v3.0"
     return Layout(folder, is_v3, int(fps), features, _tasks(folder, is_v3=is_v3), info)
 
@@ -172,10 +175,10 @@ def read_columns(file: Path, columns: list[str]) -> pa.Table:
     Raises:
         DatasetError: it is damaged or lacks a column; names those it has.
     """
-    names = _readable(file, lambda: pq.read_schema(file)).names
+    names = readable(file, lambda: pq.read_schema(file)).names
     if missing := [column for column in columns if column not in names]:
         raise DatasetError(f"{file}: no column '{missing[0]}'.{nearest(missing[0], names)} It has {', '.join(names)}")
-    return _readable(file, lambda: pq.read_table(file, columns=columns, partitioning=None))
+    return readable(file, lambda: pq.read_table(file, columns=columns, partitioning=None))
 
 
 def _tasks(folder: Path, *, is_v3: bool) -> dict[int, str]:
@@ -183,18 +186,18 @@ def _tasks(folder: Path, *, is_v3: bool) -> dict[int, str]:
     if not path.is_file():
         raise DatasetError(f"{folder} lacks {path.relative_to(folder)}, which names the tasks")
     if is_v3:  # pandas wrote it: the task is the index, whose column has one of two names
-        names = _readable(path, lambda: pq.read_schema(path)).names
+        names = readable(path, lambda: pq.read_schema(path)).names
         text = next((name for name in ("task", "__index_level_0__") if name in names), "task")
         rows = [(row["task_index"], row[text]) for row in read_columns(path, ["task_index", text]).to_pylist()]
     else:
-        lines = _readable(path, lambda: [json.loads(li) for li in path.read_text("utf-8").splitlines() if li.strip()])
+        lines = readable(path, lambda: [json.loads(li) for li in path.read_text("utf-8").splitlines() if li.strip()])
         if not all(isinstance(line, dict) and {"task_index", "task"} <= line.keys() for line in lines):
             raise DatasetError(f"{path}: expected task_index and task on every line")
         rows = [(line["task_index"], line["task"]) for line in lines]
     return {int(index): str(task) for index, task in rows}
 
 
-def _readable(path: Path, read: Callable[[], T]) -> T:
+def readable(path: Path, read: Callable[[], T]) -> T:
     """Return ``read()``, its errors in one line."""
     try:
         return read()
