@@ -278,11 +278,11 @@ def _corners(shape: Box | Prism | Cylinder) -> list[Vec3]:
         turns = [2 * math.pi * i / _N_AROUND for i in range(_N_AROUND)]
         return [(shape.radius * math.cos(turn), y, shape.radius * math.sin(turn)) for y in shape.y for turn in turns]
     cuts = {(0.0, 0.0, 0.0)} if not shape.bevel else set(itertools.permutations((shape.bevel, shape.bevel, 0.0)))
-    half = [side / 2 for side in shape.size]
+    (x, y, z), (width, depth, height) = shape.centre, shape.size
     return [
-        tuple(c + sign * (h - k) for c, sign, h, k in zip(shape.centre, signs, half, cut, strict=True))
+        (x + a * (width / 2 - cut[0]), y + b * (depth / 2 - cut[1]), z + c * (height / 2 - cut[2]))
         for cut in sorted(cuts)
-        for signs in itertools.product((-1, 1), repeat=3)
+        for a, b, c in itertools.product((-1, 1), repeat=3)
     ]
 
 
