@@ -67,7 +67,7 @@ def test_a_table_under_another_ones_name_is_recognised_by_its_joints(data: Path)
     shutil.rmtree(data / "calvin_table_D")
     shutil.copytree(data / "calvin_table_B", data / "calvin_table_D")
     (data / "calvin_table_D/urdf/calvin_table_B.urdf").rename(data / "calvin_table_D/urdf/calvin_table_D.urdf")
-    with pytest.raises(BadAssets, match="'calvin_table_D' .* does not hold table D: by its joints it is table B"):
+    with pytest.raises(BadAssets, match=r"'calvin_table_D' .* does not hold table D: by its joints it is table B"):
         check(data, D)
 
 

@@ -11,11 +11,13 @@ from rdvla_bench.envs.calvin.bullet import pybullet
 from rdvla_bench.envs.calvin.cameras import CAMERAS, GRIPPER, STATIC, Camera, gripper_view, static_view
 
 # printed by mees/calvin_env@797142c for its static camera, column by column
-ORIGINAL_VIEW = (
-    (0.723245, -0.030261, 0.689929, 0.0)
-    + (0.514123, 0.690611, -0.508659, 0.0)
-    + (-0.46108, 0.722594, 0.515038, 0.0)
-    + (0.215266, -0.263172, -4.399169, 1.0)
+ORIGINAL_VIEW = np.ravel(
+    [
+        (0.723245, -0.030261, 0.689929, 0.0),
+        (0.514123, 0.690611, -0.508659, 0.0),
+        (-0.46108, 0.722594, 0.515038, 0.0),
+        (0.215266, -0.263172, -4.399169, 1.0),
+    ]
 )
 
 
