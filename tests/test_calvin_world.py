@@ -298,3 +298,29 @@ def test_closing_gives_back_client_and_files() -> None:
     world.close()
     assert not folder.exists()
     assert not pybullet.isConnected(world.client)
+
+
+def _table() -> str:
+    """The comparison as docs/calvin-physics.md shows it."""
+    rows = [
+        "| episode | touches at | tcp before, µm | tcp after, mm "
+        "| blocks at the end, mm | joints at the end, mm | events |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for episode in EPISODES:
+        ours, theirs = replay(episode), recorded(episode, "robot_obs")
+        tcp = np.abs(ours.robot_obs - theirs)[:, :3].max(axis=1)
+        scene = np.abs(ours.scene_obs - recorded(episode, "scene_obs"))[-1]
+        blocks = np.linalg.norm(scene[6:].reshape(3, 6)[:, :3], axis=1).max()
+        events = [(task, int(step)) for step, task in (event.split(":") for event in recorded(episode, "events"))]
+        said = ", ".join(f"{task} {step} ({ours.events[task] - step:+d})" for task, step in events)
+        before, after = tcp[ours.at < ours.first_contact].max(), tcp.max()
+        rows.append(
+            f"| {episode} | {ours.first_contact} | {1e6 * before:.1f} | {1e3 * after:.2f} | {1e3 * blocks:.2f} "
+            f"| {1e3 * scene[:4].max():.2f} | {said} |"
+        )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(_table())

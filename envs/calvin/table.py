@@ -91,12 +91,8 @@ def body_shapes(scene: SceneSpec) -> tuple[Shape, ...]:
     left, right = scene.cupboard
     hole_left, hole_right = scene.drawer_cavity
     side = ((FRONT_Y, 0.44), (0.16, 0.44), (0.16, RIM_Z), (BACK_Y, RIM_Z))
-    roof = (
-        ((RIM_Z - 0.02 - 0.44) / SLOPE + FRONT_Y, RIM_Z - 0.02),
-        (BACK_Y, RIM_Z),
-        (0.16, RIM_Z),
-        (0.16, RIM_Z - 0.02),
-    )
+    low = RIM_Z - 0.02
+    roof = ((FRONT_Y + (low - 0.44) / SLOPE, low), (0.16, low), (0.16, RIM_Z), (BACK_Y, RIM_Z))
     legs = [Box(x, y, (0.0, 0.4)) for x in ((-0.44, -0.4), (0.4, 0.44)) for y in ((-0.18, -0.148), (0.148, 0.18))]
     return (
         Box((-0.44, 0.44), (-0.18, 0.02), (0.4, 0.44)),
