@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rdvla_bench.envs.calvin.scenes import SCENES
 from rdvla_bench.envs.calvin.snapshot import TABLE, BlockState, Contact, Floats, Snapshot
 from rdvla_bench.errors import EnvFault, UnknownName, UsageError
 
 ROOT_VARIABLE = "CALVIN_ENV_ROOT"
 _NEEDS = "pybullet==3.2.7 hydra-core omegaconf gitpython numpy-quaternion scipy opencv-python-headless"
-_SCENES = ("A", "B", "C", "D")
 _CAMERAS = ("static", "gripper")
 _PARTS = ("calvin_env/envs/play_table_env.py", "conf/env/play_table_env.yaml", "conf/scene/calvin_scene_D.yaml", "data")
 _BODIES = range(7)  # robot, its base cylinder, three blocks, table, plane
@@ -94,8 +94,9 @@ class UpstreamWorld:
             UsageError: an unknown scene, no checkout, a package it needs is missing, a checkout with the other
                 button rule, or another PyBullet world in this process.
         """
-        if scene not in _SCENES:
-            raise UnknownName("scene", scene, _SCENES, f"CALVIN has {', '.join(_SCENES)}")
+        if scene not in SCENES:
+            raise UnknownName("scene", scene, SCENES, f"CALVIN has {', '.join(SCENES)}")
+        self.scene = SCENES[scene]
         self.root = find_checkout(root)
         self._module = _import(self.root)
         self._bullet: Any = self._module.p
@@ -125,6 +126,16 @@ class UpstreamWorld:
     def original(self) -> Any:
         """The original's own environment object, its cameras taken out."""
         return self._original
+
+    @property
+    def target_pos(self) -> Floats:
+        """Return the target (3,) on which relative actions build, in m."""
+        return np.array(self._original.robot.target_pos, np.float64)
+
+    @property
+    def target_euler(self) -> Floats:
+        """Return the target's Euler angles (3,), in rad."""
+        return np.array(self._original.robot.target_orn, np.float64)
 
     @property
     def commit(self) -> str:
