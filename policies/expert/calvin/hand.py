@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rdvla_bench.policies.expert.calvin.move import Move, View, action, correct, is_over
+from rdvla_bench.policies.expert.calvin.move import Move, View, action, correct, is_over, is_void
 from rdvla_bench.policies.expert.calvin.planner import plan
 from rdvla_bench.policies.expert.geometry import FloatArray
 
@@ -37,7 +37,9 @@ def advance(view: View, now: Progress) -> Progress:
         move = now.program[now.index]
         lost = bool(move.keep) and not view["blocks"][move.keep]["held"]
         now = replace(now, loose=now.loose + 1 if lost else 0)
-        if now.loose > _SLIPPED:
+        if is_void(view, move):
+            now = replace(now, program=(), index=0, ticks=0, loose=0, attempt=now.attempt - 1)
+        elif now.loose > _SLIPPED:
             now = replace(now, program=(), index=0, ticks=0, loose=0)
         elif is_over(view, move, now.ticks):
             now = replace(now, index=now.index + 1, ticks=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rdvla_bench.policies.expert.calvin.blocks import fingers, footprint, grasp_yaws, is_on, others
@@ -20,9 +22,11 @@ from rdvla_bench.policies.expert.calvin.places import (
 from rdvla_bench.policies.expert.calvin.reach import EASE, YAWS, yaw_of
 from rdvla_bench.policies.expert.calvin.travel import FRONT, LADEN, Program, at, come, upright
 
-_PITCH = 0.6  # rad: the hand leans back, out of the cupboard
+_PITCH, _PITCH_SHELF = 0.7, 1.0  # rad: the hand leans back, out of the cupboard
+_SKEW = 0.2  # rad by which the hand turns in the cupboard at most; closing, it squares the block
 _OVER = 0.05  # m above a grasp
 _BRAKE = 0.045  # m before the end of a push at which the hand turns back: the block slides on, free of the fingers
+_COAST = 0.02  # m that it slides at most beyond where it was to go
 _DROP = 0.008  # m that a turned block falls, so that it is free when it lies down
 _PAD = 0.004  # m of the tool point above the block's middle
 
@@ -37,14 +41,18 @@ def take(view: View, name: str, attempt: int, *, yaw: float | None = None, pitch
     above = pos + np.array([0.0, 0.0, _OVER])
     entry: Program = ()
     if pos[1] > 0.03:
+        yaw, pitch = EASE + float(np.clip(yaw - EASE, -_SKEW, _SKEW)), _PITCH_SHELF
         above = pos + np.array([0.0, -0.02, 0.06])
         front = np.array([pos[0], FRONT, 0.55])
         entry = (at(view, front, OPEN, yaw=yaw, pitch=pitch, tol=0.015, limit=40, name="front"),)
-    return (
+    approach = (
         *come(view, above, OPEN, yaw=yaw, pitch=pitch),
         *entry,
         at(view, above, OPEN, yaw=yaw, pitch=pitch, tol=0.01, limit=40, name="above"),
         at(view, pos, OPEN, yaw=yaw, pitch=pitch, speed=0.7, tol=0.005, limit=30, name="down"),
+    )
+    return (
+        *(replace(move, watch=(name, block.pos)) for move in approach),
         at(view, pos, CLOSED, yaw=yaw, pitch=pitch, tol=0.02, dwell=6, limit=16, hold=name, name="close"),
     )
 
@@ -117,12 +125,17 @@ def push(view: View, name: str, way: float, attempt: int) -> Program:
     thick = 0.0105 if yaw != EASE else 0.027
     begin = np.array([block.pos[0] - side * (reach + thick + 0.02), block.pos[1], 0.468])
     end = np.array([block.pos[0] + way - side * (reach + thick), block.pos[1], 0.468])
-    if attempt % 2 == 1 or not _is_free(view, name, begin, block.pos + np.array([way + side * reach, 0.0, 0.0])):
+    if attempt % 2 == 1 or not _is_free(
+        view, name, begin, block.pos + np.array([way + side * (reach + _COAST), 0.0, 0.0])
+    ):
         return carry(view, name, way, attempt)
-    return (
+    approach = (
         *come(view, begin, CLOSED, yaw=yaw),
         at(view, begin + np.array([0.0, 0.0, 0.05]), CLOSED, yaw=yaw, tol=0.015, limit=40, name="above"),
         at(view, begin, CLOSED, yaw=yaw, tol=0.008, limit=30, name="beside"),
+    )
+    return (
+        *(replace(move, watch=(name, block.pos)) for move in approach),
         at(view, end, CLOSED, yaw=yaw, tol=_BRAKE, limit=40, name="push"),
         at(view, end - np.array([0.05 * side, 0.0, 0.0]), CLOSED, yaw=yaw, tol=0.01, limit=12, name="off"),
     )
@@ -306,10 +319,13 @@ def push_off(view: View, attempt: int) -> Program:
         return take(view, name, attempt)
     begin = np.array([block.pos[0], block.pos[1] + reach + 0.03, 0.468])
     end = np.array([block.pos[0], TABLE_EDGE - 0.01, 0.468])
-    return (
+    approach = (
         *come(view, begin, CLOSED),
         at(view, begin + np.array([0.0, 0.0, 0.05]), CLOSED, tol=0.015, limit=40, name="above"),
         at(view, begin, CLOSED, tol=0.01, limit=30, name="behind"),
+    )
+    return (
+        *(replace(move, watch=(name, block.pos)) for move in approach),
         at(view, end, CLOSED, speed=0.45, tol=0.01, limit=50, name="push"),
         at(view, end + np.array([0.0, 0.0, 0.05]), CLOSED, tol=0.02, dwell=5, limit=20, name="off"),
     )

@@ -6,7 +6,7 @@ import numpy as np
 
 from rdvla_bench.policies.expert.calvin.move import CLOSED, OPEN, View
 from rdvla_bench.policies.expert.calvin.places import HANDLE_HALF, LEVER_WAY, drawer_bar, handle, lever
-from rdvla_bench.policies.expert.calvin.travel import FRONT, Program, at, come, leave
+from rdvla_bench.policies.expert.calvin.travel import FRONT, Program, at, come
 
 _SIDE = 0.027  # m, half the width of the closed fingers along their opening
 _THICK = 0.0105  # m, half their thickness

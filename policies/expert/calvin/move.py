@@ -24,6 +24,7 @@ _METRES, _RADIANS = 0.02, 0.05  # of one action unit
 _INTEGRAL = 0.15  # of the error, a control step
 _MOST_BIAS = np.array([0.025, 0.025, 0.025, 0.1, 0.1, 0.1])  # m and rad
 _NEAR = 0.03  # m that the target may be from its end while the bias builds up
+_MOVED = 0.012  # m that a block may move before a program planned for it is void
 _LEAD = 0.09  # m that the target may run ahead of the arm
 
 
@@ -42,7 +43,7 @@ class Move:
     keep: str = ""  # the block that must stay in the hand; losing it abandons the program
     hold: str = ""  # the block to wait for between the fingers, until ``limit``
     until: tuple[str, float, float] | None = None  # (joint, low, high): also done once its value is in there
-    needed: bool = False  # not arriving abandons the program
+    watch: tuple[str, FloatArray] | None = None  # (block, where it lay): once it lies elsewhere the program is void
     name: str = ""
 
 
@@ -74,6 +75,14 @@ def is_over(view: View, move: Move, ticks: int) -> bool:
     if move.hold and not view["blocks"][move.hold]["held"]:
         return False
     return ticks >= move.dwell and has_arrived(view, move)
+
+
+def is_void(view: View, move: Move) -> bool:
+    """Return whether the block that the move was planned for has moved since."""
+    if move.watch is None:
+        return False
+    name, lay = move.watch
+    return bool(np.linalg.norm(view["blocks"][name]["pos"] - lay) > _MOVED)
 
 
 def correct(view: View, move: Move, bias: FloatArray) -> FloatArray:

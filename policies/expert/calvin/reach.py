@@ -14,6 +14,7 @@ _HAND = 0.107 + 0.14  # m from the last wrist axis to the tool point: flange, an
 _WRIST = 0.088  # m between the last two wrist axes, across the tool
 _SHOULDER = 0.333  # m of the second joint above the base
 _LONGEST = 0.675  # m from shoulder to wrist; 0.70 is straight
+_SHORTEST = 0.33  # m; nearer, elbow and wrist run into their limits
 _STEP, _MOST = np.deg2rad(3.0), np.deg2rad(36.0)
 EASE = np.pi / 2  # rad: the tool's yaw at which the wrist has room on both sides
 YAWS = (-0.1, 4.3)  # rad that the wrist reaches all over the table
@@ -50,10 +51,14 @@ def tool(base: FloatArray, pos: FloatArray, yaw: float, pitch: float = 0.0) -> F
     """Return the Euler angles (3,) of a tool that points down with ``yaw``, leaning out as far as the reach asks.
 
     ``pitch`` first tips it in the plane of its fingers, which stay upright: the finger tips towards +y, away from
-    the robot, the hand back.
+    the robot, the hand back, as far as the robot is not too near for that.
     """
     side = np.array([np.cos(yaw), np.sin(yaw), 0.0]) * (1.0 if np.sin(yaw) >= 0 else -1.0)
-    upright = turn(np.array([-side[1], side[0], 0.0]), -pitch) @ _down(yaw)
+    tip = np.array([-side[1], side[0], 0.0])
+    upright = turn(tip, -pitch) @ _down(yaw)
+    while pitch > 0 and stretch(base, pos, upright) < _SHORTEST:
+        pitch = max(0.0, pitch - _STEP)
+        upright = turn(tip, -pitch) @ _down(yaw)
     outward = _outward(base, pos)
     axis = np.array([-outward[1], outward[0], 0.0])
     mat = upright
