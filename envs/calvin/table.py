@@ -159,10 +159,9 @@ LINK_SHAPES: Mapping[str, tuple[Shape, ...]] = {
         Box((-0.0959, 0.0959), (0.0196, 0.0601), (0.2383, 0.2612), bevel=_ROUND),
     ),
     "led_link": (Box((-0.08, 0.08), (0.0, 0.016), (-0.02, 0.02)),),
-    "light_link": (Sphere((0.0, 0.0216, -0.028), 0.028),),
     "plank_link": (Box((-0.26, 0.26), (0.0, 0.02), (-0.07, 0.07)),),
 }
-"""Nominal shapes in their link's frame, the same in all four scenes."""
+"""Nominal shapes in their link's frame, the same in all four scenes; the bulb is not among them."""
 
 _MASS = {  # kg; data/calvin_table_D/urdf, the same in A, B and C but for the bulb
     "button_link": 0.153812376319756,
@@ -182,7 +181,11 @@ _CENTRE_OF_MASS: Mapping[str, Vec3] = {  # m, link frame; of no effect on a pris
 
 def shapes(scene: SceneSpec, link: str) -> tuple[Shape, ...]:
     """Nominal shapes of a link: what the eye sees, before any margin."""
-    return body_shapes(scene) if link == BASE else LINK_SHAPES[link]
+    if link == BASE:
+        return body_shapes(scene)
+    if link == "light_link":  # its joint is elsewhere in B, the bulb is not
+        return (Sphere((0.0, 0.02163, scene.bulb[1] - 0.16), 0.028),)
+    return LINK_SHAPES[link]
 
 
 def write(scene: SceneSpec, look: Look | None, folder: Path) -> Path:
