@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import pybullet as bullet
 import pybullet_data
 from numpy.typing import NDArray
 
 from rdvla_bench.envs.calvin import blocks, robot, table
+from rdvla_bench.envs.calvin.bullet import pybullet as bullet
 from rdvla_bench.envs.calvin.mechanisms import BRAKE_FORCE, BUTTON_RESETS, ButtonReset, Mechanisms
 from rdvla_bench.envs.calvin.scenes import GRAVITY_Z, SCENES, SceneSpec
 from rdvla_bench.envs.calvin.snapshot import FIRST_BLOCK, ROBOT, TABLE, BlockState, Contact, Snapshot
