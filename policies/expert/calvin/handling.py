@@ -22,8 +22,9 @@ from rdvla_bench.policies.expert.calvin.places import (
 from rdvla_bench.policies.expert.calvin.reach import EASE, YAWS, yaw_of
 from rdvla_bench.policies.expert.calvin.travel import FRONT, LADEN, Program, at, come, upright
 
-_PITCH, _PITCH_SHELF = 0.7, 1.0  # rad: the hand leans back, out of the cupboard
+_PITCH, _PITCH_SHELF = 0.6, 0.65  # rad: the hand leans back, out of the cupboard
 _SKEW = 0.2  # rad by which the hand turns in the cupboard at most; closing, it squares the block
+_OUTER = 0.01  # m before the middle of a block in the cupboard at which it is taken: the hand stays outside
 _OVER = 0.05  # m above a grasp
 _BRAKE = 0.045  # m before the end of a push at which the hand turns back: the block slides on, free of the fingers
 _COAST = 0.02  # m that it slides at most beyond where it was to go
@@ -42,6 +43,7 @@ def take(view: View, name: str, attempt: int, *, yaw: float | None = None, pitch
     entry: Program = ()
     if pos[1] > 0.03:
         yaw, pitch = EASE + float(np.clip(yaw - EASE, -_SKEW, _SKEW)), _PITCH_SHELF
+        pos = pos - np.array([0.0, _OUTER, 0.0])
         above = pos + np.array([0.0, -0.02, 0.06])
         front = np.array([pos[0], FRONT, 0.55])
         entry = (at(view, front, OPEN, yaw=yaw, pitch=pitch, tol=0.015, limit=40, name="front"),)
