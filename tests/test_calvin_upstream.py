@@ -101,12 +101,39 @@ world.close()
 """
 
 
+FACE = """
+import os, sys, numpy as np
+from rdvla_bench.envs.calvin.env import CalvinEnv
+root = os.environ["CALVIN_ENV_ROOT"]
+env = CalvinEnv("calvin_d", cameras=("gripper",), assets=root, backend="upstream", privileged=True)
+obs, info = env.reset(options={"chain": 0})
+assert obs["images"]["gripper"].shape == (84, 84, 3)
+assert info["task"] == info["privileged"]["task"] == "rotate_blue_block_right"
+before = obs["proprio"]
+obs, reward, terminated, truncated, info = env.step_chunk(np.tile(np.float32([1, 0, 0, 0, 0, 0, 1]), (10, 1)))
+assert info["steps"] == 10 and not (terminated or truncated)
+assert obs["proprio"][0] - before[0] > 0.1, (obs["proprio"], before)
+assert set(info["privileged"]["blocks"]) == {"red", "blue", "pink"}
+env.close()
+"""
+
+
+def needs_packages() -> None:
+    for module in ("pybullet", "hydra", "omegaconf", "git", "quaternion", "scipy", "cv2"):
+        pytest.importorskip(module)
+
+
+@needs_checkout
+def test_an_environment_runs_the_original_behind_the_same_face() -> None:
+    needs_packages()
+    done = subprocess.run([sys.executable, "-c", FACE], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 @needs_checkout
 def test_an_episode_of_the_original_depends_on_its_start_alone(tmp_path: Path) -> None:
     """In a process of its own, since the original wants PyBullet's first client."""
-    pytest.importorskip("pybullet")
-    for module in ("hydra", "omegaconf", "git", "quaternion", "scipy", "cv2"):
-        pytest.importorskip(module)
+    needs_packages()
     robot_obs = np.zeros(15)
     robot_obs[6:14] = [0.08, -1.21779, 1.03988, 2.11978, -2.34205, -0.87016, 1.64119, 0.55345]
     scene_obs = np.zeros(24)
