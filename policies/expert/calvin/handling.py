@@ -22,9 +22,10 @@ from rdvla_bench.policies.expert.calvin.places import (
 from rdvla_bench.policies.expert.calvin.reach import EASE, YAWS, yaw_of
 from rdvla_bench.policies.expert.calvin.travel import FRONT, LADEN, Program, at, come, upright
 
-_PITCH, _PITCH_SHELF = 0.6, 0.65  # rad: the hand leans back, out of the cupboard
+_PITCH, _PITCH_SHELF = 0.6, 0.75  # rad: the hand leans back, out of the cupboard
 _SKEW = 0.2  # rad by which the hand turns in the cupboard at most; closing, it squares the block
-_OUTER = 0.01  # m before the middle of a block in the cupboard at which it is taken: the hand stays outside
+_OUTER = 0.012  # m before the middle of a block in the cupboard at which it is taken: the hand stays outside
+_NARROW = 0.11  # m from a bound of the opening within which the hand meets it
 _OVER = 0.05  # m above a grasp
 _BRAKE = 0.045  # m before the end of a push at which the hand turns back: the block slides on, free of the fingers
 _COAST = 0.02  # m that it slides at most beyond where it was to go
@@ -42,7 +43,7 @@ def take(view: View, name: str, attempt: int, *, yaw: float | None = None, pitch
     above = pos + np.array([0.0, 0.0, _OVER])
     entry: Program = ()
     if pos[1] > 0.03:
-        yaw, pitch = EASE + float(np.clip(yaw - EASE, -_SKEW, _SKEW)), _PITCH_SHELF
+        yaw, pitch = _shelf_yaw(view, pos, yaw), _PITCH_SHELF
         pos = pos - np.array([0.0, _OUTER, 0.0])
         above = pos + np.array([0.0, -0.02, 0.06])
         front = np.array([pos[0], FRONT, 0.55])
@@ -57,6 +58,14 @@ def take(view: View, name: str, attempt: int, *, yaw: float | None = None, pitch
         *(replace(move, watch=(name, block.pos)) for move in approach),
         at(view, pos, CLOSED, yaw=yaw, pitch=pitch, tol=0.02, dwell=6, limit=16, hold=name, name="close"),
     )
+
+
+def _shelf_yaw(view: View, pos: FloatArray, yaw: float) -> float:
+    """Return the yaw nearest to ``yaw`` at which the hand keeps clear of what bounds the opening."""
+    low, high = openings(view)[0 if pos[0] < np.mean([openings(view)[0][1], openings(view)[1][0]]) else 1]
+    most = 0.0 if high - pos[0] < _NARROW else _SKEW  # the end of the hand that meets the bound stays in front
+    least = 0.0 if pos[0] - low < _NARROW else _SKEW
+    return EASE + float(np.clip(yaw - EASE, -least, most))
 
 
 def lift(view: View, name: str, attempt: int) -> Program:
@@ -160,20 +169,21 @@ def carry(view: View, name: str, way: float, attempt: int) -> Program:
     if not view["blocks"][name]["held"]:
         return take(view, name, attempt, pitch=0.0)
     block = footprint(view, name)
-    free = [y for y in np.arange(-0.14, 0.0, 0.01) if _is_spot(view, name, block.pos[0] + way, float(y))]
-    y = min(free, key=lambda v: abs(v - block.pos[1])) if free else block.pos[1]
-    return set_down(view, name, np.array([block.pos[0] + way, y, TABLE_TOP + block.height + _DROP]), 0.0)
+    x, y = float(block.pos[0]) + way, float(block.pos[1])
+    spots = [(x + far * way, at_y) for far in np.arange(0.0, 1.6, 0.1) for at_y in np.arange(-0.14, 0.0, 0.01)]
+    free = [(a, float(b)) for a, b in spots if _is_spot(view, name, a, float(b))]
+    x, y = min(free, key=lambda s: 1.5 * abs(s[0] - x) + abs(s[1] - y), default=(x, y))
+    return set_down(view, name, np.array([x, y, TABLE_TOP + block.height + _DROP]), 0.0)
 
 
 def _is_spot(view: View, name: str, x: float, y: float) -> bool:
     """Return whether the table has room for the held block and the fingers around it."""
     block = footprint(view, name)
     spot = np.array([x, y])
-    yaw = yaw_of(view["target_euler"][2])
-    area = np.concatenate(
-        [fingers(spot, yaw), spot + np.array([[a, b] for a in (-0.03, 0, 0.03) for b in (-0.03, 0, 0.03)])]
-    )
-    edge = y - block.reach(np.array([0.0, 1.0])) > TABLE_EDGE + 0.005 and abs(x) < TABLE_SIDES - 0.03
+    wide, deep = block.reach(np.array([1.0, 0.0])), block.reach(np.array([0.0, 1.0]))
+    below = np.array([[a * wide, b * deep] for a in (-1, -0.5, 0, 0.5, 1) for b in (-1, 0, 1)])
+    area = np.concatenate([fingers(spot, yaw_of(view["target_euler"][2])), spot + below])
+    edge = y - deep > TABLE_EDGE + 0.005 and abs(x) < TABLE_SIDES - 0.03
     near = any(o.distance(area).min() < 0.006 for o in others(view, name) if o.pos[1] < 0.03 and o.pos[2] > 0.42)
     return edge and not near and float(np.linalg.norm(area - view["table"]["button"][:2], axis=1).min()) > BUTTON_RING
 
