@@ -1,7 +1,8 @@
 """Continuous batching over depth: queries wait, enter as soon as a slot is free, and leave at their own exit.
 
 Nobody pays for the slowest: the batch is refilled between iterations, as servers of language models do between tokens.
-The keys and values of a query are computed once, when it enters, in one batch with those that enter with it.
+The keys and values of a query are computed once. Queries that wait are read several at a time, ahead of the slots
+that they will take: slots come free one by one, and a batch of one or two is the most expensive way to read.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import torch
 from torch import Tensor
 
 from rdvla_bench.policies.rdvla.exit_rules import ExitRule
-from rdvla_bench.policies.rdvla.head import RecurrentHead, Tap
-from rdvla_bench.policies.rdvla.recurrence import Exit, Recurrence
+from rdvla_bench.policies.rdvla.head import Tap
+from rdvla_bench.policies.rdvla.recurrence import Exit, Head, Recurrence
 
 Q = TypeVar("Q")
+
+READ_TOGETHER = 8
+"""Waiting queries that are read at once, if there are as many slots; more where more slots are free."""
 
 
 class Inputs(NamedTuple):
@@ -58,7 +62,7 @@ class DepthEngine(Generic[Q]):
 
     def __init__(
         self,
-        head: RecurrentHead,
+        head: Head,
         rule: ExitRule,
         backbone: Callable[[Sequence[Q]], Inputs],
         *,
@@ -70,12 +74,14 @@ class DepthEngine(Generic[Q]):
         self._loop = Recurrence(head, rule, slots, is_padded=is_padded)
         self._device = head.action_queries.device
         self._waiting: deque[tuple[int, Q, Tensor]] = deque()
+        self._read: list[int] = []  # tickets whose queries are read, and that have no slot yet
+        self._read_state: tuple[Tensor, ...] = ()  # theirs, as ``Recurrence.enter`` takes it
         self._accounts: dict[int, _Account] = {}
         self._submitted = 0
 
     def __len__(self) -> int:
         """Return how many queries wait or run."""
-        return len(self._waiting) + len(self._loop)
+        return len(self._waiting) + len(self._read) + len(self._loop)
 
     def submit(self, query: Q, unit_noise: Tensor) -> int:
         """Queue one query with its S_0 before scaling, (K, D); return its ticket: 0, 1, 2, ..."""
@@ -86,10 +92,11 @@ class DepthEngine(Generic[Q]):
     @torch.inference_mode()
     def step(self) -> list[tuple[int, Answer]]:
         """Let waiting queries in, run one iteration of all; return the tickets and answers of those that stopped."""
-        while self._waiting and len(self._loop) < self._loop.slots:
-            free = self._loop.slots - len(self._loop)
-            n = 1 if self._is_padded else min(free, len(self._waiting))
-            self._admit([self._waiting.popleft() for _ in range(n)])
+        while (self._waiting or self._read) and (free := self._loop.slots - len(self._loop)):
+            if not self._read:
+                n = 1 if self._is_padded else min(len(self._waiting), self._loop.slots, max(free, READ_TOGETHER))
+                self._read_next([self._waiting.popleft() for _ in range(n)])
+            self._admit(min(free, len(self._read)))
         running = self._loop.tickets
         if not running:
             return []
@@ -110,16 +117,23 @@ class DepthEngine(Generic[Q]):
             answers |= self.step()
         return [answers[ticket] for ticket in tickets]
 
-    def _admit(self, entering: Sequence[tuple[int, Q, Tensor]]) -> None:
-        tickets, queries, noises = zip(*entering, strict=True)
+    def _read_next(self, queries: Sequence[tuple[int, Q, Tensor]]) -> None:
+        """Run backbone, conditioning and prelude of these queries, in one batch."""
+        tickets, asked, noises = zip(*queries, strict=True)
         begun = self._clock()
-        inputs = self._backbone(queries)
+        inputs = self._backbone(asked)
         between = self._clock()
         noise = torch.stack(noises).to(self._device)
-        self._loop.enter(tickets, self._head.condition(inputs.taps, inputs.proprio), noise)
+        self._read_state = self._loop.start(self._head.condition(inputs.taps, inputs.proprio), noise)
+        self._read = list(tickets)
         ended = self._clock()
         for ticket in tickets:
             self._accounts[ticket] = _Account((between - begun) / len(tickets), (ended - between) / len(tickets))
+
+    def _admit(self, n: int) -> None:
+        """Give a slot to the first ``n`` queries that are read."""
+        self._loop.enter(self._read[:n], tuple(t[:n] for t in self._read_state))
+        self._read, self._read_state = self._read[n:], tuple(t[n:] for t in self._read_state)
 
     def _answer(self, ticket: int, ended: Exit) -> Answer:
         account = self._accounts.pop(ticket)

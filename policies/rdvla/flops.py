@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from rdvla_bench.policies.rdvla.backbone import REGISTERS
 from rdvla_bench.policies.rdvla.config import BackboneConfig, HeadConfig, RdvlaConfig, Transformer
+from rdvla_bench.policies.rdvla.images import bands
 
 
 def _tower(size: Transformer, tokens: int, patches: int, patch: int) -> int:
@@ -24,16 +25,21 @@ def _projector(config: BackboneConfig) -> int:
     return 2 * config.vision_tokens * (4 * fused**2 + 4 * fused * width + width**2)
 
 
-def _llm(size: Transformer, tokens: int, blocks: int) -> int:
+def _llm(size: Transformer, tokens: int, blocks: int, read: int) -> int:
+    """Return ``blocks`` blocks, the last of which has queries and MLP for ``read`` tokens only."""
     kv = (size.kv_heads or size.heads) / size.heads
-    projections = 4 * tokens * size.width**2 * (1 + kv)  # query and output, key and value
-    block = projections + 4 * tokens**2 * size.width + 6 * tokens * size.width * size.ffn
-    return round(blocks * block)
+
+    def block(queries: int) -> float:
+        projections = 4 * size.width**2 * (queries + tokens * kv)  # query and output, key and value
+        return projections + 4 * queries * tokens * size.width + 6 * queries * size.width * size.ffn
+
+    return round((blocks - 1) * block(tokens) + block(read)) if blocks else 0
 
 
 def resize_flops(source: int, target: int) -> int:
-    """Return one image of ``source`` pixels a side through the two matrix products of ``images.resize``."""
-    return 2 * 3 * target * source * (source + target)
+    """Return one image of ``source`` pixels a side through the matrix products of ``images.resize``."""
+    weights = sum(block.numel() for _, _, block in bands(source, target))
+    return 2 * 3 * source * (weights + target**2)
 
 
 def backbone_flops(config: BackboneConfig, text_tokens: int, last_tap: int) -> int:
@@ -41,8 +47,9 @@ def backbone_flops(config: BackboneConfig, text_tokens: int, last_tap: int) -> i
     patches = config.patches
     towers = _tower(config.dino, patches + 1 + REGISTERS, patches, config.patch)
     towers += _tower(config.siglip, patches, patches, config.patch)
-    tokens = config.vision_tokens + text_tokens + config.latents
-    return len(config.cameras) * towers + _projector(config) + _llm(config.llm, tokens, last_tap)
+    read = config.vision_tokens + config.latents
+    tokens = read + text_tokens
+    return len(config.cameras) * towers + _projector(config) + _llm(config.llm, tokens, last_tap, read)
 
 
 def head_flops(config: HeadConfig, backbone: BackboneConfig, depth: int, decodes: int) -> int:

@@ -26,6 +26,8 @@ from rdvla_bench.policies.rdvla.flops import query_flops
 from rdvla_bench.policies.rdvla.images import check_image
 from rdvla_bench.policies.rdvla.interface import Interface, UntrainedInterface
 from rdvla_bench.policies.rdvla.model import RdvlaModel
+from rdvla_bench.policies.rdvla.prepared import PreparedHead
+from rdvla_bench.policies.rdvla.prepared_backbone import PreparedBackbone
 from rdvla_bench.policies.rdvla.weights import truncated_normal
 from rdvla_bench.policy import HorizonRule, Policy, PolicyCard
 from rdvla_bench.types import ActionChunk, Compute, Observation
@@ -74,9 +76,11 @@ class RdvlaPolicy(Policy):
     ) -> None:
         """Take a built model and the card that describes all of this; ``padded_slots=0`` does not pad.
 
+        The model's weights are prepared for inference here: changes to them after this are not seen.
         ``interface`` holds the conventions of a checkpoint; without one, those of untrained weights.
         """
         self.model = model
+        self.head, self.backbone = PreparedHead(model.head), PreparedBackbone(model.backbone)
         self.card = card
         self.exit_rule = exit_rule
         self.horizon = horizon
@@ -122,7 +126,7 @@ class RdvlaPolicy(Policy):
         """Run backbone and proprio projector."""
         pixels = torch.stack([query.pixels for query in queries]).to(self.device)
         proprio = torch.from_numpy(np.stack([query.proprio for query in queries])).to(self.device)
-        return Inputs(self.model.backbone(pixels, [query.text for query in queries]), self.model.proprio(proprio))
+        return Inputs(self.backbone(pixels, [query.text for query in queries]), self.model.proprio(proprio))
 
     def finish(self, query: _Query, answer: Answer) -> ActionChunk:
         """Return the chunk in the env's convention, and its cost."""
@@ -160,7 +164,7 @@ class RdvlaStream:
         """Start empty."""
         self._policy = policy
         self._engine = DepthEngine(
-            policy.model.head, policy.exit_rule, policy.read, slots=slots, is_padded=policy.padded_slots > 0
+            policy.head, policy.exit_rule, policy.read, slots=slots, is_padded=policy.padded_slots > 0
         )
         self._open: dict[int, tuple[_Query, None]] = {}
 

@@ -13,18 +13,42 @@ Non-obvious:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rdvla_bench.policies.rdvla.config import HeadConfig
 from rdvla_bench.policies.rdvla.exit_rules import ExitRule
-from rdvla_bench.policies.rdvla.head import Conditioning, KeysValues, RecurrentHead
+from rdvla_bench.policies.rdvla.head import Conditioning, KeysValues, Tap
 
 Floats = NDArray[np.float32]
+
+
+class Head(Protocol):
+    """What the loop needs of a head: ``head.RecurrentHead``, or ``prepared.PreparedHead`` for speed."""
+
+    config: HeadConfig
+    action_queries: Tensor
+
+    def condition(self, taps: Mapping[int, Tap], proprio: Tensor) -> Conditioning:
+        """Return every layer's keys and values."""
+
+    def encode(self, conditioning: Conditioning) -> Tensor:
+        """Return what every iteration is given of the prelude, (B, K, D)."""
+
+    def scratchpad(self, unit: Tensor) -> Tensor:
+        """Return S_0 of (B, K, D) unit noise."""
+
+    def iterate(self, scratchpad: Tensor, s_pre: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return S_k of S_{k-1}."""
+
+    def decode(self, scratchpad: Tensor, conditioning: Conditioning) -> Tensor:
+        """Return a_k, (B, K, A)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +75,7 @@ class _Sample:
 class Recurrence:
     """A batch of at most ``slots`` samples, each with its own noise, depth and exit."""
 
-    def __init__(self, head: RecurrentHead, rule: ExitRule, slots: int, *, is_padded: bool = False) -> None:
+    def __init__(self, head: Head, rule: ExitRule, slots: int, *, is_padded: bool = False) -> None:
         """Prepare; storage is made when the first samples enter."""
         self._head, self._rule, self.slots, self._is_padded = head, rule, slots, is_padded
         self._samples: list[_Sample] = []  # by row; rows in ``_holes`` have left
@@ -68,20 +92,23 @@ class Recurrence:
         """Return the tickets of the living, by row."""
         return [sample.ticket for row, sample in enumerate(self._samples) if row not in self._holes]
 
-    def enter(self, tickets: Sequence[int], conditioning: Conditioning, unit_noise: Tensor) -> None:
-        """Start as many samples as ``tickets``, ``unit_noise`` (B, K, D) being their S_0 before scaling.
-
-        Takes possession of ``conditioning``: its tensors are overwritten later.
-        """
+    def start(self, conditioning: Conditioning, unit_noise: Tensor) -> tuple[Tensor, ...]:
+        """Return what ``enter`` takes: tensors of one row a sample, ``unit_noise`` (B, K, D) being S_0 unscaled."""
         stacks = (*conditioning.core, *conditioning.coda)
-        state = (self._head.encode(conditioning), self._head.scratchpad(unit_noise), *(t for kv in stacks for t in kv))
+        return self._head.encode(conditioning), self._head.scratchpad(unit_noise), *(t for kv in stacks for t in kv)
+
+    def enter(self, tickets: Sequence[int], state: tuple[Tensor, ...]) -> None:
+        """Let in as many samples as ``tickets``, ``state`` being rows of what ``start`` returned.
+
+        Takes possession of ``state``: it may be overwritten later.
+        """
         if len(tickets) == self.slots:
             self._samples, self._holes, self._storage, self._view = [], [], state, ()
         elif not self._storage:
             self._storage = tuple(t.new_zeros((self.slots, *t.shape[1:])) for t in state)
         rows = self._claim(tickets)
         if len(tickets) < self.slots:
-            index = torch.tensor(rows, device=unit_noise.device)
+            index = torch.tensor(rows, device=state[0].device)
             for stored, new in zip(self._storage, state, strict=True):
                 stored.index_copy_(0, index, new)
 
@@ -155,12 +182,13 @@ class Recurrence:
             self._samples.pop()
 
 
-def iterate_to_exit(head: RecurrentHead, conditioning: Conditioning, unit_noise: Tensor, rule: ExitRule) -> list[Exit]:
+def iterate_to_exit(head: Head, conditioning: Conditioning, unit_noise: Tensor, rule: ExitRule) -> list[Exit]:
     """Run every sample from S_0 = ``unit_noise`` (B, K, D), scaled, to its exit; returned in the order given."""
     batch = len(unit_noise)
     loop = Recurrence(head, rule, batch)
     everyone = torch.arange(batch, device=unit_noise.device)
-    loop.enter(range(batch), conditioning.select(everyone)._replace(prelude=conditioning.prelude), unit_noise)
+    owned = conditioning.select(everyone)._replace(prelude=conditioning.prelude)
+    loop.enter(range(batch), loop.start(owned, unit_noise))
     exits: dict[int, Exit] = {}
     while len(loop):
         exits |= loop.advance()

@@ -27,6 +27,7 @@ from rdvla_bench.policies.rdvla.exit_rules import ExitRule, FixedDepth, MeanSqua
 from rdvla_bench.policies.rdvla.head import RecurrentHead, RecurrentLayer, Tap, rotate
 from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET, normalise
 from rdvla_bench.policies.rdvla.policy import RdvlaPolicy, one_thread
+from rdvla_bench.policies.rdvla.prepared import PreparedHead
 from rdvla_bench.policies.rdvla.weights import initialise, truncated_normal
 from rdvla_bench.seeding import generator
 from rdvla_bench.types import Observation
@@ -154,7 +155,7 @@ def query_case(model: str, n: int, seed: int, device: str) -> tuple[Case, Case]:
         ]
 
     def ours(slots: int) -> list[Stop]:
-        engine = DepthEngine(head, rule, policy.read, slots=slots)
+        engine = DepthEngine(policy.head, rule, policy.read, slots=slots)
         return _stops(engine, ((policy.prepare(obs), s) for obs, s in zip(asked, start, strict=True)))
 
     with torch.inference_mode(), one_thread():
@@ -170,8 +171,10 @@ def head_case(
     def published() -> list[Stop]:
         return [published_loop(head, given, s[None], rule) for given, s in zip(inputs, start, strict=True)]
 
+    prepared = PreparedHead(head)
+
     def ours(slots: int) -> list[Stop]:
-        return _stops(DepthEngine(head, rule, _together, slots=slots), zip(inputs, start, strict=True))
+        return _stops(DepthEngine(prepared, rule, _together, slots=slots), zip(inputs, start, strict=True))
 
     return Case(model, "head", published, ours)
 
@@ -221,7 +224,8 @@ def _calibrated(head: RecurrentHead, inputs: Sequence[Inputs], start: Sequence[T
     """Return the rule whose delta makes these queries' mean depth the paper's, or as near as it comes."""
     never = MeanSquaredChange(delta=1e-300)
     with one_thread():
-        answers = DepthEngine(head, never, _together, slots=min(len(start), 32)).run(zip(inputs, start, strict=True))
+        engine = DepthEngine(PreparedHead(head), never, _together, slots=min(len(start), 32))
+        answers = engine.run(zip(inputs, start, strict=True))
     traces = np.array([answer.exit.trace for answer in answers])  # (n, max_depth - 1), the first one at depth 2
 
     def mean_depth(delta: float) -> float:
