@@ -12,6 +12,7 @@ COMMANDS = {
     "board": "print the board of one or more runs",
     "list": "show policies, suites, tasks and protocol cards",
     "replay": "simulate a recorded episode again, bit for bit, and film it",
+    "demos": "record scripted demonstrations for training; the same command again resumes",
     "train": "train RD-VLA on demonstrations; the same command again resumes",
     "bench": "measure this harness against the plain evaluation loop",
 }

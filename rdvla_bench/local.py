@@ -13,7 +13,7 @@ from rdvla_bench.limits import Limits
 from rdvla_bench.rollout import Phase
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Episode
-from rdvla_bench.worker import Greeting, Job, Played, Worker
+from rdvla_bench.worker import Greeting, Job, Played
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def play_locally(
     on_greeting: Callable[[Greeting], None],
 ) -> Generator[Played]:
     """Yield each episode as it ends, in order."""
-    worker = Worker(job)
+    worker = job.make_worker()
     try:
         greeting = None
         for suite in suites:

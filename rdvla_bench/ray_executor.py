@@ -28,7 +28,7 @@ from rdvla_bench.rollout import Phase
 from rdvla_bench.schedule import Schedule
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Culprit, Episode, Outcome
-from rdvla_bench.worker import Greeting, Job, Played, Worker
+from rdvla_bench.worker import Greeting, Job, Played
 
 POLL_S = 0.5
 """How often the watchdog looks; also the longest a finished episode waits for the ledger."""
@@ -52,7 +52,7 @@ class RayWorker:
     def greet(self, suites: Sequence[Suite]) -> tuple[Greeting, str]:
         """Load the policy; return the greeting and the path of the phase file."""
         job, name, server = self._arguments
-        self._worker = Worker(job, name, PolicyClient(server) if server is not None else None)
+        self._worker = job.make_worker(name, PolicyClient(server) if server is not None else None)
         return [self._worker.greet(suite) for suite in suites][-1], self._phase.path
 
     def play(self, episode: Episode) -> Played:

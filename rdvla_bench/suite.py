@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from rdvla_bench.errors import UnknownName, UnknownTask
+from rdvla_bench.errors import UnknownName, UnknownTask, UsageError
 
 if TYPE_CHECKING:
     from rdvla_bench.env import BenchEnv
@@ -43,6 +43,7 @@ class Suite:
     n_instructions: int = 1  # an episode; above 1 it is a chain
     control_hz: int = 20  # control steps a second of simulated time
     settings: Mapping[str, Literal["path", "text"]] = field(default_factory=dict)  # --env keys its environment takes
+    demo_starts: str = ""  # "module:function" of demonstrations' start states, never the benchmark's; "" for none
 
     def task_ids(self, wanted: str | None = None) -> tuple[int, ...]:
         """Return the task indices of ``"0,3"``, ``"0-4"``, task names, or all for None; each once, ascending."""
@@ -76,6 +77,21 @@ class Suite:
                 takes = ", ".join(self.settings) or "none"
                 raise UnknownName("environment setting", key, self.settings, f"suite '{self.name}' takes {takes}")
         return {k: str(Path(v).expanduser().resolve()) if self.settings[k] == "path" else v for k, v in texts.items()}
+
+    def demo_start(self, task: int, seed: int, number: int) -> dict[str, Any]:
+        """Return the reset options of demonstration ``number``: another start than any that is evaluated.
+
+        Raises:
+            UsageError: the suite is for evaluation alone.
+        """
+        if not self.demo_starts:
+            raise UsageError(
+                f"suite '{self.name}' is for evaluation alone and has no demonstrations: choose another suite of "
+                f"{self.benchmark} (rdvla-bench list suites)"
+            )
+        module, _, attribute = self.demo_starts.partition(":")
+        start: dict[str, Any] = getattr(import_module(module), attribute)(self.name, task, seed, number)
+        return start
 
     def make_env(
         self,

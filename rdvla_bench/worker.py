@@ -35,6 +35,10 @@ class Job:
     env: Mapping[str, str] = field(default_factory=dict)  # --env texts
     benchmark: str = ""  # of the suites
 
+    def make_worker(self, name: str = "local", policy: Policy | None = None) -> Worker:
+        """Return the worker that does this job; a job of another kind has another."""
+        return Worker(self, name, policy)
+
 
 @dataclass(frozen=True)
 class Greeting:

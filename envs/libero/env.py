@@ -22,9 +22,11 @@ from rdvla_bench.envs.libero.suites import SUITES
 from rdvla_bench.errors import EnvFault, UnknownName, UnknownTask, UsageError
 from rdvla_bench.protocol import protocol as protocol_card
 from rdvla_bench.protocol_card import ProtocolCard
+from rdvla_bench.seeding import derive_seed
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Observation
 
+_PLACEMENT = "placement"
 _CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}  # ours -> the model's
 _CHARACTERS = string.ascii_letters + string.digits + " ,.;:!?'\"()-_/"
 # generous limits of the proprioception: 10 m, a full turn (an angle is 2 acos w), 1 m
@@ -89,22 +91,24 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     ) -> tuple[Observation, dict[str, Any]]:
         """Place fixtures and objects and settle; ``options={"init_state": k}`` chooses one of the saved states.
 
+        ``options={"placement": k}``, any k from 0, draws objects and fixtures anew from the task's own placement
+        samplers instead, with a seed of its own: for training, as no saved state is used. The seed then plays no part.
         What is not given is drawn from ``self.np_random``: first the init state, then the fixtures' seed.
+
+        Raises:
+            UsageError: an unknown option, both options, or a number outside its range.
         """
         super().reset(seed=seed)
-        wanted = dict(options or {})
-        k = wanted.pop(self.suite.start_option, None)
-        if wanted:
-            raise UnknownName("reset option", next(iter(wanted)), [self.suite.start_option], "reset(options=...)")
-        n_states = len(self.scene.init_states)
-        k = int(self.np_random.integers(n_states)) if k is None else int(k)
-        if not 0 <= k < n_states:
-            raise UsageError(f"init_state {k} is outside 0..{n_states - 1} of {self.suite.name} task {self.task}")
-        fixture_seed = int(self.np_random.integers(2**32)) if seed is None else seed
-        if self.card.seeding == "sequential":
-            self.scene.reset(self._stream_before(k), k, n_resets=k + 2)
+        start = self._start(dict(options or {}))
+        if start is not None and start[0] == _PLACEMENT:
+            self.scene.place(stream(derive_seed(_PLACEMENT, self.suite.name, self.task, start[1], bits=32)))
         else:
-            self.scene.reset(stream(fixture_seed), k)
+            k = int(self.np_random.integers(len(self.scene.init_states))) if start is None else start[1]
+            fixture_seed = int(self.np_random.integers(2**32)) if seed is None else seed
+            if self.card.seeding == "sequential":
+                self.scene.reset(self._stream_before(k), k, n_resets=k + 2)
+            else:
+                self.scene.reset(stream(fixture_seed), k)
         self._digest = self.scene.digest()
         if self._stepper is None:
             self._stepper = Stepper(self.scene.env)
@@ -179,6 +183,21 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         for name in self.cameras:
             if name not in _CAMERAS:
                 raise UnknownName("camera", name, _CAMERAS, f"{suite.name} has {', '.join(_CAMERAS)}")
+
+    def _start(self, wanted: dict[str, Any]) -> tuple[str, int] | None:
+        """Return which start state is asked for as (option, number), or None."""
+        allowed = {self.suite.start_option: len(self.scene.init_states), _PLACEMENT: 1 << 63}
+        for name in wanted:
+            if name not in allowed:
+                raise UnknownName("reset option", name, allowed, "reset(options=...)")
+        if len(wanted) > 1:
+            raise UsageError(f"reset options {' and '.join(map(repr, wanted))} exclude each other")
+        for name, number in wanted.items():
+            if not 0 <= int(number) < allowed[name]:
+                where = f"0..{allowed[name] - 1} of {self.suite.name} task {self.task}"
+                raise UsageError(f"{name} {number} is outside {where}")
+            return name, int(number)
+        return None
 
     def _stream_before(self, k: int) -> Any:
         """Return the sequential stream's state before episode ``k``, running the draws of earlier ones once."""

@@ -32,6 +32,7 @@ from rdvla_bench.envs.libero.simulator import (
 Float = NDArray[np.float64]
 
 _CONTROL_HZ = 20  # libero 0.1.1 ControlEnv: control_freq
+_ARM_NOISE = 0.02  # rad, robosuite 1.4.0 robots/robot.py initialization_noise "default"; the saved states show 0.020
 _PLACED = ("body_pos", "body_quat", "site_rgba")  # the model arrays that LIBERO changes in place
 _DIVERGED = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
 
@@ -104,10 +105,28 @@ class Scene:
     def reset(self, rng_state: Any, init_state: int, *, n_resets: int = 1) -> None:
         """Place the fixtures as ``np.random`` in ``rng_state`` does, then set init state number ``init_state``."""
         self.draw(rng_state, n_resets=n_resets)
+        self._begin(self.init_states[init_state])
+
+    def place(self, rng_state: Any) -> None:
+        """Place fixtures and objects as ``np.random`` in ``rng_state`` does; no saved init state is used.
+
+        The saved states come from the same placement samplers and from an arm with robosuite's default noise, so this
+        is the task's own distribution.
+        """
+        after = self.draw(rng_state)
+        rng = np.random.RandomState()  # the stream that the placement came from goes on
+        rng.set_state(after)
+        drawn = self.env.sim.get_state()
+        arm = self.env.robots[0]._ref_joint_pos_indexes
+        drawn.qpos[arm] += rng.normal(0.0, _ARM_NOISE, len(arm))
+        self._begin(np.concatenate([[0.0], drawn.qpos, np.zeros_like(drawn.qvel)]))
+
+    def _begin(self, flattened: Float) -> None:
+        """Set time, positions and velocities as robosuite flattens them, with nothing left of what was before."""
         env = self.env
         mujoco.mj_resetData(self.model, self.data)
         env.robots[0].gripper.current_action = np.zeros(2)
-        env.sim.set_state_from_flattened(self.init_states[init_state])
+        env.sim.set_state_from_flattened(flattened)
         env.sim.forward()
         env._post_process()
         env._update_observables(force=True)  # robosuite's sampling clock counts this update

@@ -54,6 +54,7 @@ def _suite(name: str, env_id: str, tasks: str) -> Suite:
         default_protocol="libero/paired@1",
         extra="libero",
         runtime="rdvla_bench.envs.libero.gl",
+        demo_starts="rdvla_bench.envs.libero.placements:demo_start",
     )
 
 

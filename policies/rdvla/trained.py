@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from torch import Tensor
 
 from rdvla_bench.policies.rdvla.config import BackboneConfig
 from rdvla_bench.policies.rdvla.interface import UntrainedInterface
 from rdvla_bench.policies.rdvla.statistics import Statistics
+from rdvla_bench.policies.rdvla.stored_images import shrink
 from rdvla_bench.policies.rdvla.tokens import prompt
 
 
 class TrainedInterface(UntrainedInterface):
-    """Prompt and image as for untrained weights; proprioception and actions in the data set's bounds."""
+    """Prompt as for untrained weights; images of 8 bits; proprioception and actions in the data set's bounds."""
 
     def __init__(self, config: BackboneConfig, statistics: Statistics, vocabulary: str = "") -> None:
         """Take the sizes, the bounds of the training data, and the tokenizer.json of weights that began as released."""
@@ -36,6 +39,11 @@ class TrainedInterface(UntrainedInterface):
             return super().tokens(instruction)
         ids: list[int] = self._tokenizer.encode(prompt(instruction)).ids
         return ids
+
+    def image(self, image: NDArray[np.uint8]) -> Tensor:
+        """Resize, crop and round to 8 bits as in stored demonstrations; the network's own size stays as it is."""
+        stored = shrink(image, self._config.image_size)
+        return torch.from_numpy(np.array(stored)).permute(2, 0, 1).float() / 255.0
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for the policy card: what the weights' digest does not cover."""

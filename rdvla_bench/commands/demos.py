@@ -1,0 +1,226 @@
+"""``python -m rdvla_bench.demos --suite NAMES --episodes N --out DIR``: scripted demonstrations for training."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from rdvla_bench.commands.cli import command
+from rdvla_bench.demo_noise import NoiseRecipe
+from rdvla_bench.demo_record import FrameRule
+from rdvla_bench.errors import MissingExtra, UsageError
+from rdvla_bench.limits import Limits
+from rdvla_bench.policies.rdvla.config import named_config
+from rdvla_bench.protocol import protocol
+from rdvla_bench.registry import load_suite
+from rdvla_bench.suite import Suite
+from rdvla_bench.types import Episode, Outcome
+
+if TYPE_CHECKING:
+    from rdvla_bench.commands.demos_folder import DemoFolder
+    from rdvla_bench.commands.demos_worker import DemoJob
+    from rdvla_bench.worker import Greeting, Played
+
+EXPERT = "expert"
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell reports SIGINT."""
+
+
+@dataclass(frozen=True)
+class DemosArguments:
+    """Record demonstrations of the scripted expert, with noise on what it executes and its own action as the label.
+
+    They start from states drawn anew, never from the benchmark's. The same command again resumes; a folder can be
+    given more episodes, tasks and suites later.
+    """
+
+    out: Path
+    """Folder of the demonstrations and of the data set for rdvla-bench train --data."""
+    suite: str = "libero_spatial,libero_object,libero_goal,libero_10"
+    """Suites of one benchmark, separated by commas (rdvla-bench list suites)."""
+    tasks: str | None = None
+    """Tasks of each suite: "0,3", "0-4" or names; all by default."""
+    episodes: int = 50
+    """Episodes a task; of CALVIN, chains of five tasks a scene."""
+    seed: int = 0
+    """Start states and noise derive from it."""
+    workers: int = 2
+    """Parallel workers on Ray; 0 records in this process without Ray."""
+    model: str = "nano"
+    """The model to train: its image size and chunk length are what is stored."""
+    image_size: int | None = None
+    """Side of the stored images in pixels; by default the model's."""
+    stride: int = 4
+    """Control steps between kept frames; every second step is kept around the gripper's opening and closing."""
+    noise: Annotated[NoiseRecipe, tyro.conf.arg(name="noise")] = field(default_factory=NoiseRecipe)
+    """The noise on what is executed."""
+
+
+@dataclass(frozen=True)
+class DemoPlan:
+    """What a call asks for, names resolved."""
+
+    suites: tuple[Suite, ...]
+    tasks: dict[str, tuple[int, ...]]  # suite -> task indices
+    n_episodes: int  # a task
+    seed: int
+    noise: NoiseRecipe
+    rule: FrameRule
+    image_size: int
+
+    def episodes(self) -> list[Episode]:
+        """Return every episode, in the order of the data set."""
+        return [
+            Episode(suite.name, task, number, 0, self.seed)
+            for suite in self.suites
+            for task in self.tasks[suite.name]
+            for number in range(self.n_episodes)
+        ]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what every demonstration in one folder shares."""
+        return {
+            "expert": EXPERT,
+            "benchmark": self.suites[0].benchmark,
+            "protocols": {suite.name: protocol(suite.default_protocol).hash for suite in self.suites[:1]},
+            "seed": self.seed,
+            "noise": self.noise.describe(),
+            "frames": asdict(self.rule),
+            "image_size": self.image_size,
+        }
+
+
+def make_plan(arguments: DemosArguments) -> DemoPlan:
+    """Resolve names; every wrong one is reported before anything is started.
+
+    Raises:
+        UsageError.
+    """
+    suites = tuple(load_suite(name.strip()) for name in arguments.suite.split(","))
+    if len({suite.name for suite in suites}) < len(suites):
+        raise UsageError(f"--suite {arguments.suite} names a suite twice")
+    if len({suite.benchmark for suite in suites}) > 1:
+        kinds = " and ".join(sorted({suite.benchmark for suite in suites}))
+        raise UsageError(
+            f"--suite {arguments.suite} mixes {kinds}, whose cameras and states differ: one --out for each"
+        )
+    for name in ("episodes", "stride"):
+        if getattr(arguments, name) < 1:
+            raise UsageError(f"--{name} {getattr(arguments, name)}: expected 1 or more")
+    config = named_config(arguments.model)
+    size = config.backbone.image_size if arguments.image_size is None else arguments.image_size
+    if size < 1:
+        raise UsageError(f"--image-size {size}: expected 1 or more pixels")
+    plan = DemoPlan(
+        suites=suites,
+        tasks={suite.name: suite.task_ids(arguments.tasks) for suite in suites},
+        n_episodes=arguments.episodes,
+        seed=arguments.seed,
+        noise=arguments.noise,
+        rule=FrameRule(config.head.chunk, arguments.stride, min(2, arguments.stride)),
+        image_size=size,
+    )
+    for suite in suites:
+        suite.demo_start(plan.tasks[suite.name][0], plan.seed, 0)  # refuses what is for evaluation alone
+    return plan
+
+
+def _execute(
+    job: DemoJob, plan: DemoPlan, episodes: list[Episode], workers: int, on_greeting: Callable[[Greeting], None]
+) -> Generator[Played]:
+    from rdvla_bench.worker import runtime_of
+
+    if not episodes:
+        return
+    if workers == 0:
+        from rdvla_bench.local import play_locally
+
+        yield from play_locally(job, plan.suites, episodes, Limits(), on_greeting)
+        return
+    try:
+        from rdvla_bench.ray_executor import play_on_ray
+    except ModuleNotFoundError as error:
+        raise MissingExtra("--workers above 0", "ray", f"no module '{error.name}'; --workers 0 needs none") from error
+    runtimes = [runtime for suite in plan.suites if (runtime := runtime_of(suite))]
+    env_vars = {key: value for runtime in runtimes for key, value in runtime.worker_env().items()}
+    yield from play_on_ray(
+        job, plan.suites, episodes, Limits(), on_greeting, workers=workers, env_vars=env_vars, shared_policy=False
+    )
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Record; 0 when every episode was played, 1 when some ended in an error, 130 after Ctrl-C."""
+    arguments = tyro.cli(DemosArguments, args=argv, prog="python -m rdvla_bench.demos")
+    if arguments.workers < 0:
+        raise UsageError(f"--workers {arguments.workers}: expected 0 (this process) or more")
+    plan = make_plan(arguments)
+
+    from rdvla_bench.commands.demos_folder import DemoFolder
+
+    folder = DemoFolder(arguments.out, plan.identity())
+    folder.open()
+    try:
+        errors = _record(arguments, plan, folder)
+    except KeyboardInterrupt:
+        print(f"interrupted; what is in {arguments.out} is safe")
+        print(f"resume: {shlex.join(['python', '-m', 'rdvla_bench.demos', *(argv or sys.argv[1:])])}")
+        return INTERRUPTED
+    if errors:
+        print(f"{errors} episodes ended in an error and are not stored: the same command plays them again")
+        return 1
+    episodes = plan.episodes()
+    if not folder.is_assembled(episodes):
+        folder.assemble(episodes, {(s.name, t): s.tasks[t].name for s in plan.suites for t in plan.tasks[s.name]})
+    _print_counts(folder)
+    return 0
+
+
+def _record(arguments: DemosArguments, plan: DemoPlan, folder: DemoFolder) -> int:
+    """Play what is not yet stored; return how many episodes ended in an error."""
+    from rdvla_bench.commands.demos_worker import DemoJob
+    from rdvla_bench.commands.progress import make_progress
+    from rdvla_bench.leaderboards.statistics import wilson
+
+    episodes = plan.episodes()
+    todo = folder.missing(episodes)
+    waiting = {suite.name: sum(e.suite == suite.name for e in todo) for suite in plan.suites}
+    job = DemoJob(
+        policy=EXPERT,
+        settings={},
+        protocol=protocol(plan.suites[0].default_protocol),
+        benchmark=plan.suites[0].benchmark,
+        out=arguments.out.resolve(),
+        noise=plan.noise,
+        rule=plan.rule,
+        image_size=plan.image_size,
+    )
+    errors, last_error = 0, ""
+    with make_progress({name: n for name, n in waiting.items() if n}, wilson) as progress:
+        if len(todo) < len(episodes):
+            progress.say(f"{arguments.out}: {len(episodes) - len(todo)} of {len(episodes)} episodes are stored")
+        with closing(_execute(job, plan, todo, arguments.workers, folder.greet)) as stream:
+            for played in stream:
+                progress.add(played.record)
+                if played.record.result.outcome is Outcome.ERROR:
+                    errors, last_error = errors + 1, played.record.result.error
+    if last_error:
+        print(f"last error:\n{last_error}", file=sys.stderr)
+    return errors
+
+
+def _print_counts(folder: DemoFolder) -> None:
+    for suite, tasks in folder.about["counts"].items():
+        kept, dropped, frames = (sum(row[key] for row in tasks.values()) for key in ("kept", "dropped", "frames"))
+        print(f"{suite}: {kept} demonstrations of {len(tasks)} tasks, {frames} frames, {dropped} dropped")
+        for name, row in tasks.items():
+            if row["dropped"] >= row["kept"]:
+                print(f"  {name}: {row['kept']} kept, {row['dropped']} dropped")
+    print(f"data set: {folder.out} (SHA-256 {folder.about['data_sha256'][:12]})")

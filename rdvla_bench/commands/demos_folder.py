@@ -1,0 +1,168 @@
+"""The folder of demonstrations: what it was made with, what is in it, and the data set that training reads.
+
+demos.json         configuration, versions, counts a task, dropped episodes, the data's hash
+episodes/*.npz     one file a demonstration (rdvla_bench.demo_file)
+manifest.json      and shard-*.npz: the data set (rdvla_bench.policies.rdvla.training.shards)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rdvla_bench.demo_file import IMAGE, Stored, load, path_of
+from rdvla_bench.errors import RunMismatch, UsageError
+from rdvla_bench.plan import differences
+from rdvla_bench.provenance import DECISIVE, git_commit, machine
+from rdvla_bench.types import Episode
+from rdvla_bench.worker import Greeting
+
+if TYPE_CHECKING:
+    from rdvla_bench.policies.rdvla.training.dataset import Sample
+
+ABOUT = "demos.json"
+FORMAT = "rdvla-bench/demos@1"
+
+
+@dataclass
+class DemoFolder:
+    """Demonstrations on disk. The episodes of a configuration are kept; which of them are wanted is up to the call."""
+
+    out: Path
+    identity: Mapping[str, Any]  # what makes the episodes what they are
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def open(self) -> None:
+        """Read demos.json if there is one.
+
+        Raises:
+            RunMismatch: the folder holds demonstrations of another configuration.
+            UsageError: the folder cannot be read or holds something else.
+        """
+        path = self.out / ABOUT
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is a file, expected a folder")
+        if not path.exists():
+            if self.out.exists() and any(self.out.iterdir()):
+                raise UsageError(f"{self.out} is not empty and has no {ABOUT}: choose another --out")
+            return
+        try:
+            self.about = json.loads(path.read_text())
+            there = self.about["config"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} cannot be read: {error!r}. Choose another --out") from error
+        if differs := differences(there, json.loads(json.dumps(self.identity))):
+            raise RunMismatch(self.out, differs)
+
+    def greet(self, greeting: Greeting) -> None:
+        """Note the versions and the renderer of the first worker; hold every other one against them.
+
+        Raises:
+            RunMismatch: another expert, renderer or decisive version than the folder began with.
+        """
+        here = {
+            "policy_card": greeting.policy_hash,
+            "gl canary": greeting.gl.get("canary_sha256", ""),
+            **{name: greeting.versions.get(name, "") for name in DECISIVE},
+        }
+        if "circumstances" not in self.about:
+            self.about |= {
+                "format": FORMAT,
+                "config": dict(self.identity),
+                "circumstances": here,
+                "policy_card": greeting.policy_card,
+                "versions": greeting.versions,
+                "gl": greeting.gl,
+                "machine": machine(),
+                "git_commits": [],
+            }
+        if differs := differences(self.about["circumstances"], here):
+            raise RunMismatch(self.out, [*differs, f"worker on {greeting.host}"])
+        if (commit := git_commit()) not in self.about["git_commits"]:
+            self.about["git_commits"].append(commit)
+        self._save()
+
+    def missing(self, episodes: Iterable[Episode]) -> list[Episode]:
+        """Return the episodes that are not yet stored."""
+        return [episode for episode in episodes if not path_of(self.out, episode.id).exists()]
+
+    def is_assembled(self, episodes: list[Episode]) -> bool:
+        """Return whether the data set holds exactly these episodes."""
+        from rdvla_bench.policies.rdvla.training.shards import MANIFEST
+
+        return self.about.get("episodes") == [e.id for e in episodes] and (self.out / MANIFEST).exists()
+
+    def assemble(self, episodes: list[Episode], task_names: Mapping[tuple[str, int], str]) -> None:
+        """Write the data set of ``episodes`` in their order, then the counts.
+
+        Raises:
+            UsageError: none of them has a frame.
+        """
+        from rdvla_bench.policies.rdvla.training.shards import MANIFEST, ShardedDataset, write_shards
+
+        for old in [self.out / MANIFEST, *self.out.glob("shard-*.npz")]:
+            old.unlink(missing_ok=True)
+        counts: dict[str, dict[str, dict[str, Any]]] = {}
+
+        def frames() -> Iterator[Sample]:
+            for episode in episodes:
+                stored = load(path_of(self.out, episode.id))
+                suite = counts.setdefault(episode.suite, {})
+                _count(suite, task_names[episode.suite, episode.task], stored)
+                yield from samples(stored)
+
+        stream = frames()
+        first = next(stream, None)
+        if first is None:
+            raise UsageError(
+                f"the expert failed in all {len(episodes)} episodes: there is nothing to train on in {self.out}"
+            )
+        write_shards(self.out, _chained(first, stream))
+        self.about["counts"] = counts
+        self.about["episodes"] = [episode.id for episode in episodes]
+        self.about["data_sha256"] = ShardedDataset(self.out, verify=False).fingerprint
+        self._save()
+
+    def _save(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        unfinished = self.out / f"{ABOUT}.tmp"
+        unfinished.write_text(json.dumps(self.about, indent=1))
+        unfinished.replace(self.out / ABOUT)
+
+
+def _chained(first: Sample, rest: Iterator[Sample]) -> Iterator[Sample]:
+    yield first
+    yield from rest
+
+
+def samples(stored: Stored) -> Iterator[Sample]:
+    """Yield the kept frames of one demonstration."""
+    arrays = stored.arrays
+    cameras = {name.removeprefix(IMAGE): pixels for name, pixels in arrays.items() if name.startswith(IMAGE)}
+    for row in range(stored.n_frames):
+        yield {
+            "images": {camera: pixels[row] for camera, pixels in cameras.items()},
+            "proprio": arrays["proprio"][row],
+            "instruction": stored.about["instructions"][arrays["instruction"][row]],
+            "chunk": arrays["chunk"][row],
+        }
+
+
+def _count(tasks: dict[str, dict[str, Any]], name: str, stored: Stored) -> None:
+    """Count one episode: under its task, or a chain's subtasks each under their own."""
+    about, arrays = stored.about, stored.arrays
+    attempted = about["subtasks"] or [name]
+    ends = [end for _, end in about["segments"]]
+    for i, task in enumerate(attempted):
+        row = tasks.setdefault(task, {"kept": 0, "dropped": 0, "frames": 0, "steps": 0, "dropped_episodes": []})
+        if i >= len(ends):
+            row["dropped"] += 1
+            row["dropped_episodes"].append(about["id"])
+            continue
+        first, end = about["segments"][i]
+        row["kept"] += 1
+        row["frames"] += int(((arrays["frames"] >= first) & (arrays["frames"] < end)).sum())
+        row["steps"] += end - first

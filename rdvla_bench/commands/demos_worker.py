@@ -1,0 +1,136 @@
+"""The worker that records demonstrations: scripted expert, simulator and the network's image transform put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rdvla_bench.demo_file import save
+from rdvla_bench.demo_noise import NoiseRecipe
+from rdvla_bench.demo_record import FrameRule, Take, demonstrate, record
+from rdvla_bench.env import BenchEnv
+from rdvla_bench.errors import MissingExtra
+from rdvla_bench.policy import Policy
+from rdvla_bench.protocol import protocol
+from rdvla_bench.provenance import versions
+from rdvla_bench.record import Execution, Record
+from rdvla_bench.registry import load_suite
+from rdvla_bench.rollout import Phase
+from rdvla_bench.suite import Suite
+from rdvla_bench.types import Episode, Outcome
+from rdvla_bench.worker import Greeting, Job, Played, Worker, runtime_of
+
+
+@dataclass(frozen=True)
+class DemoJob(Job):
+    """What a recording worker needs to know."""
+
+    out: Path = Path()  # absolute
+    noise: NoiseRecipe = field(default_factory=NoiseRecipe)
+    rule: FrameRule = field(default_factory=lambda: FrameRule(chunk=8))
+    image_size: int = 64
+
+    def make_worker(self, name: str = "local", policy: Policy | None = None) -> Worker:
+        """Return a recorder."""
+        return Recorder(self, name, policy)
+
+
+class Recorder(Worker):
+    """Records demonstrations into the job's folder; holds two environments of one task, one of them with cameras."""
+
+    job: DemoJob
+
+    def __init__(self, job: DemoJob, name: str, policy: Policy | None) -> None:
+        """Load the expert and the image transform.
+
+        Raises:
+            MissingExtra: the model's packages are not installed.
+        """
+        try:
+            from rdvla_bench.policies.rdvla.stored_images import shrink
+        except ModuleNotFoundError as error:
+            raise MissingExtra("the network's image transform", "model", error) from error
+        super().__init__(job, name, policy)
+        self._shrink = partial(shrink, size=job.image_size)
+        self._drawn: BenchEnv | None = None
+
+    def greet(self, suite: Suite) -> Greeting:
+        """Return the expert's card, and the renderer of the second pass."""
+        greeting = super().greet(suite)
+        runtime = runtime_of(suite)
+        return Greeting(
+            policy_card=greeting.policy_card,
+            policy_hash=greeting.policy_hash,
+            versions=versions(),
+            gl=runtime.describe() if runtime else {},
+            host=greeting.host,
+            pid=greeting.pid,
+        )
+
+    def play(self, episode: Episode, *, on_phase: Callable[[Phase], None] = lambda phase: None) -> Played:
+        """Record one demonstration and store it, unless it ended in an error."""
+        suite = load_suite(episode.suite)
+        begun, cpu = time.perf_counter(), time.process_time()
+        self._build_cpu_s = 0.0
+        options = suite.demo_start(episode.task, episode.seed, episode.start)
+        take = demonstrate(
+            lambda: self._environment(suite, episode.task),
+            self.policy, episode, options, self.job.noise, self.job.rule.chunk, on_phase,
+        )  # fmt: skip
+        demonstration = record(
+            lambda: self._seeing(suite, episode.task),
+            take, episode, _to_last_success(options, take), self.job.rule, self._shrink, on_phase,
+        )  # fmt: skip
+        result = demonstration.take.result
+        if result.outcome is Outcome.ERROR:
+            self.close_env()
+        else:
+            save(self.job.out, demonstration)
+        execution = Execution(
+            worker=self.name,
+            wall_s=time.perf_counter() - begun,
+            cpu_s=time.process_time() - cpu - self._build_cpu_s,
+            build_cpu_s=self._build_cpu_s,
+        )
+        return Played(Record(episode, result, execution), take.executed)
+
+    def _environment(self, suite: Suite, task: int) -> BenchEnv:
+        """Return the environment of the first pass."""
+        if self._env is None or self._task != (suite.name, task):
+            self.close_env()
+            self._env = self._build(suite, task, cameras=(), privileged=True)
+            self._task = (suite.name, task)
+        return self._env
+
+    def _seeing(self, suite: Suite, task: int) -> BenchEnv:
+        """Return the environment of the second pass; the first is there already."""
+        if self._drawn is None:
+            self._drawn = self._build(suite, task, cameras=None, privileged=False)
+        return self._drawn
+
+    def _build(self, suite: Suite, task: int, *, cameras: tuple[str, ...] | None, privileged: bool) -> BenchEnv:
+        cpu = time.process_time()
+        card = protocol(suite.default_protocol)
+        try:
+            return suite.make_env(task, card, cameras=cameras, privileged=privileged, settings=self.job.env)
+        except ModuleNotFoundError as error:
+            raise MissingExtra(f"suite '{suite.name}'", suite.extra, f"no module '{error.name}'") from error
+        finally:
+            self._build_cpu_s += time.process_time() - cpu
+
+    def close_env(self) -> None:
+        """Free both simulators."""
+        if self._drawn is not None:
+            self._drawn.close()
+        self._drawn = None
+        super().close_env()
+
+
+def _to_last_success(options: dict[str, Any], take: Take) -> dict[str, Any]:
+    """Return the start with a chain cut after the last subtask that was solved."""
+    solved = take.result.solved
+    return options if solved is None else {**options, "tasks": tuple(options["tasks"])[:solved]}

@@ -1,0 +1,273 @@
+"""Recording one demonstration in two passes over the same episode, both through ``rollout``.
+
+The first plays the expert without cameras, with bursts of noise on what is executed; its own actions are the labels.
+The second executes the same actions again, in chunks that end at the frames worth keeping, so that no other frame is
+rendered and each is what a policy would be shown at this point, to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdvla_bench.demo_noise import Bursts, NoiseRecipe, advance, begin
+from rdvla_bench.env import BenchEnv
+from rdvla_bench.policy import Policy, PolicyCard
+from rdvla_bench.record import Result
+from rdvla_bench.rollout import Phase, play
+from rdvla_bench.seeding import generator
+from rdvla_bench.types import ActionChunk, Array, Culprit, Episode, Observation, Outcome
+
+Options = Mapping[str, Any]  # of reset: where an episode starts
+Shrink = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # a camera's image to the one that is stored
+OnPhase = Callable[[Phase], None]
+
+_CONTACT = 8  # control steps before and after the gripper opens or closes
+_START = "start"
+
+
+@dataclass(frozen=True)
+class FrameRule:
+    """Which frames are kept."""
+
+    chunk: int  # K, actions of a label
+    stride: int = 4  # control steps between kept frames
+    contact_stride: int = 2  # the same while the gripper is about to open or close, or just did
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """What the first pass wrote down; N control steps."""
+
+    result: Result
+    labels: NDArray[np.float32]  # (N, A), the expert's own actions
+    executed: NDArray[np.float32]  # (N, A)
+    clean: NDArray[np.bool_]  # (N,), no noise in this step
+    segments: tuple[tuple[int, int], ...]  # [first, end) of each task that was solved: one, or a chain's subtasks
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstration:
+    """One episode as it is stored; F kept frames. A dropped episode has none."""
+
+    episode: Episode
+    take: Take
+    frames: NDArray[np.int32]  # (F,), the control step that follows the frame
+    images: Mapping[str, NDArray[np.uint8]]  # camera -> (F, S, S, 3)
+    proprio: NDArray[np.float32]  # (F, P)
+    chunks: NDArray[np.float32]  # (F, K, A)
+    instructions: tuple[str, ...]  # F of them
+
+
+class Started:
+    """An environment whose episodes all start from the same reset options."""
+
+    def __init__(self, env: BenchEnv, options: Options) -> None:
+        """Wrap ``env``."""
+        self._env, self._options, self.appearance = env, dict(options), env.appearance
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start from the options of this object, whatever the caller asks for."""
+        del options
+        return self._env.reset(seed=seed, options=dict(self._options))
+
+    def step_chunk(self, actions: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Run the chunk."""
+        return self._env.step_chunk(actions)
+
+    def get_state(self) -> NDArray[np.float64]:
+        """Return the simulator's state."""
+        return self._env.get_state()
+
+    def scene_digest(self) -> str:
+        """Return the digest of what the reset placed."""
+        return self._env.scene_digest()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()
+
+
+@dataclass(frozen=True, eq=False)
+class _Turn:
+    expert: Any
+    bursts: Bursts
+
+
+@dataclass(eq=False)
+class Demonstrator(Policy):
+    """Plays an expert with noise and writes its own actions down; serves one episode."""
+
+    expert: Policy
+    recipe: NoiseRecipe
+    chunk: int
+    labels: list[NDArray[np.float32]] = field(default_factory=list)
+    clean: list[bool] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Take over the expert's card."""
+        self.card: PolicyCard = self.expert.card
+
+    def initial_state(self, episode: Episode) -> _Turn:
+        """Draw the episode's kind of noise."""
+        rng = generator("demonstration", episode.seed, episode.suite, episode.task, episode.start)
+        return _Turn(self.expert.initial_state(episode), begin(self.recipe, self.chunk, rng))
+
+    def next_subtask(self, state: _Turn, episode: Episode) -> _Turn:
+        """Tell the expert; a burst goes on."""
+        return replace(state, expert=self.expert.next_subtask(state.expert, episode))
+
+    def act(self, obs: Observation, state: _Turn, rng: np.random.Generator) -> tuple[ActionChunk, _Turn]:
+        """Return the expert's next action with noise on it, clipped to [-1, 1]."""
+        answer, expert = self.expert.act(obs, state.expert, rng)
+        label = np.array(answer.actions[0], np.float32)
+        noise, bursts = advance(self.recipe, state.bursts, label, rng)
+        executed = label.copy()
+        executed[:6] = np.clip(label[:6] + noise, -1.0, 1.0)
+        self.labels.append(label)
+        self.clean.append(not noise.any())
+        return ActionChunk(executed[None]), _Turn(expert, bursts)
+
+
+@dataclass(eq=False)
+class Playback(Policy):
+    """Executes a take again and keeps what it is shown at the given steps; serves one episode."""
+
+    executed: NDArray[np.float32]
+    frames: NDArray[np.int32]
+    stops: NDArray[np.int32]  # ascending, where chunks end besides the frames; the last one is the episode's end
+    shrink: Shrink
+    seen: list[Observation] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Fix the card."""
+        self.card: PolicyCard = PolicyCard("playback", weights="none")
+
+    def initial_state(self, episode: Episode) -> int:
+        """Return the control step to come."""
+        del episode
+        return 0
+
+    def next_subtask(self, state: int, episode: Episode) -> int:
+        """Go on."""
+        del episode
+        return state
+
+    def act(self, obs: Observation, state: int, rng: np.random.Generator) -> tuple[ActionChunk, int]:
+        """Keep the observation if it is wanted; return the actions up to the next stop."""
+        del rng
+        if state in self.frames:
+            images = {camera: self.shrink(image) for camera, image in obs["images"].items()}
+            self.seen.append({**obs, "images": images})
+        ends = np.union1d(self.frames, self.stops)
+        end = int(ends[np.searchsorted(ends, state, side="right")])
+        return ActionChunk(self.executed[state:end]), end
+
+
+def demonstrate(
+    make_env: Callable[[], BenchEnv],
+    expert: Policy,
+    episode: Episode,
+    options: Options,
+    recipe: NoiseRecipe,
+    chunk: int,
+    on_phase: OnPhase,
+) -> Take:
+    """Run the first pass, in an environment that gives privileged state and needs no cameras."""
+    demonstrator = Demonstrator(expert, recipe, chunk)
+    result, trace = _play(make_env, demonstrator, episode, options, on_phase)
+    n = result.steps
+    executed = trace.executed()
+    if result.solved is None:
+        segments: tuple[tuple[int, int], ...] = ((0, n),) if result.outcome is Outcome.SUCCESS else ()
+    else:
+        ends = np.cumsum(result.subtask_steps[: result.solved]).tolist()
+        segments = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
+    labels = np.array(demonstrator.labels[:n], np.float32).reshape(executed.shape)
+    return Take(result, labels, executed, np.array(demonstrator.clean[:n], np.bool_), segments)
+
+
+def record(
+    make_env: Callable[[], BenchEnv],
+    take: Take,
+    episode: Episode,
+    options: Options,
+    rule: FrameRule,
+    shrink: Shrink,
+    on_phase: OnPhase,
+) -> Demonstration:
+    """Run the second pass, in an environment with cameras; ``options`` end a chain where the take's last success was.
+
+    An end that is not the first pass's makes the take's result an ERROR: the simulator was not deterministic.
+    """
+    frames = np.array([step for step, _ in kept_frames(take, rule)], np.int32)
+    if not len(frames):
+        return _without_frames(episode, take)
+    end = take.segments[-1][1]
+    stops = np.array([last for _, last in take.segments], np.int32)
+    playback = Playback(take.executed[:end], frames, stops, shrink)
+    result, _ = _play(make_env, playback, episode, options, on_phase)
+    is_same = result.outcome is Outcome.SUCCESS and result.steps == end and len(playback.seen) == len(frames)
+    if take.result.solved is None:
+        is_same = is_same and result.state_sha256 == take.result.state_sha256
+    if not is_same:
+        why = result.error or f"the second pass ended in {result.outcome} after {result.steps} steps, not as the first"
+        failed = replace(take.result, outcome=Outcome.ERROR, culprit=Culprit.ENV, error=why)
+        return _without_frames(episode, replace(take, result=failed))
+    seen = playback.seen
+    return Demonstration(
+        episode,
+        take,
+        frames,
+        images={camera: np.stack([obs["images"][camera] for obs in seen]) for camera in seen[0]["images"]},
+        proprio=np.stack([obs["proprio"] for obs in seen]),
+        chunks=np.stack([chunk for _, chunk in kept_frames(take, rule)]),
+        instructions=tuple(obs["instruction"] for obs in seen),
+    )
+
+
+def kept_frames(take: Take, rule: FrameRule) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield (control step, label chunk (K, A)) of every frame to keep.
+
+    A frame is kept where the actions that follow it were executed without noise, for a whole chunk or to the end of
+    its task; there the chunk is filled up with standing still, the gripper as it was. Each task's first frame is kept
+    if it can be.
+    """
+    grip = np.sign(take.labels[:, -1])
+    switches = np.flatnonzero(np.diff(grip)) + 1
+    for first, end in take.segments:
+        last = first - rule.stride
+        for step in range(first, end):
+            if not take.clean[step : min(step + rule.chunk, end)].all():
+                continue
+            is_contact = bool((np.abs(switches - step) <= _CONTACT).any())
+            if step - last >= (rule.contact_stride if is_contact else rule.stride):
+                last = step
+                yield step, _chunk(take.labels[step : min(step + rule.chunk, end)], rule.chunk)
+
+
+def _chunk(labels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    still = np.zeros((size - len(labels), labels.shape[1]), np.float32)
+    still[:, -1] = labels[-1, -1]
+    return np.concatenate([labels, still])
+
+
+def _without_frames(episode: Episode, take: Take) -> Demonstration:
+    none: Array = np.zeros(0, np.float32)
+    return Demonstration(episode, take, np.zeros(0, np.int32), {}, none, none, ())
+
+
+def _play(
+    make_env: Callable[[], BenchEnv], policy: Policy, episode: Episode, options: Options, on_phase: OnPhase
+) -> tuple[Result, Any]:
+    def started() -> BenchEnv:
+        return Started(make_env(), options)
+
+    return play(started, policy, episode, start_option=_START, max_horizon=None, on_phase=on_phase)
