@@ -205,6 +205,27 @@ def test_workers_are_handed_a_choice_that_needs_no_second_probe(monkeypatch: pyt
     assert len(calls) == 1
 
 
+def test_the_first_egl_picture_looks_like_all_others():
+    try:
+        runtime.egl_renderer()
+    except NoRenderer as reason:
+        pytest.skip(str(reason))
+    asked = (
+        "import hashlib, numpy as np\n"
+        "from rdvla_bench.envs.calvin.look import PROCEDURAL\n"
+        "from rdvla_bench.envs.calvin.renderer import Renderer\n"
+        "from rdvla_bench.envs.calvin.world import World\n"
+        "world = World('D', PROCEDURAL)\n"
+        "renderer, drawn = Renderer(world, 'egl'), set()\n"
+        "for order in (('static', 'gripper'), ('gripper', 'static'), ('static',)):\n"
+        f"    world.reset(np.array({state()[0].tolist()}), np.array({state()[1].tolist()}))\n"
+        "    drawn |= {(c, hashlib.sha256(renderer.rgb(c).tobytes()).hexdigest()) for c in order}\n"
+        "print('pictures', len(drawn))"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert "pictures 2" in done.stdout
+
+
 def test_tiny_is_the_default_and_asks_for_no_probe(monkeypatch: pytest.MonkeyPatch):
     calls = probe_answers(monkeypatch, -6, DIED)
     described = runtime.describe()
