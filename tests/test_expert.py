@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from rdvla_bench.policies.expert import expert, expert_noisy, geometry
-from rdvla_bench.policies.expert.expert import Expert, Progress, advance
 from rdvla_bench.policies.expert.grasp import grasps
 from rdvla_bench.policies.expert.hand import collides
 from rdvla_bench.policies.expert.move import CLOSED, OPEN, Move, action, correct, has_arrived, is_over
 from rdvla_bench.policies.expert.planner import next_goal, plan
 from rdvla_bench.policies.expert.reach import lean_at, stretch
+from rdvla_bench.policies.expert.scripted import Expert, Progress, advance
+from rdvla_bench.registry import load_policy
 from rdvla_bench.rollout import Trace, rollout
 from rdvla_bench.types import Episode, Outcome
 
@@ -260,3 +261,7 @@ def test_the_view_costs_less_than_a_millisecond_and_stays_true_of_its_moment() -
         assert (time.process_time() - begun) / 20 < 2e-3  # 0.1 ms here; room for a slow machine
         env.step_chunk(np.ones((3, 7), np.float32))
         assert np.array_equal(info["privileged"]["eef_pos"], before)
+
+
+def test_the_expert_loads_by_name_again_and_again() -> None:
+    assert [load_policy("expert").card.name for _ in range(2)] == ["expert", "expert"]

@@ -130,14 +130,14 @@ def _is_valid(state: State, drawn: list[int]) -> bool:
         return False
     now: State | None = state
     for i in drawn:
-        now = _after(now, i)
+        now = after(now, i)
         if now is None:
             return False
     return True
 
 
 @cache
-def _after(state: State, task: int) -> State | None:
+def after(state: State, task: int) -> State | None:
     """Return the state after ``task``, or None where not exactly one variant applies."""
     fitting = [
         variant

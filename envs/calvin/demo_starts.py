@@ -1,0 +1,97 @@
+"""Where demonstrations of CALVIN start and what they show: scenes A, B and C, random starts, random feasible chains.
+
+Chains are drawn in blocks, task after task the one that the block has seen least, so that all 34 come up about
+equally often although some (unstacking) are possible only after others.
+
+Non-obvious: a block put behind the sliding door lies on the side that the door leaves open. The benchmark's own rules
+say the door's side (``sequences``), and would here ask for blocks that cannot be reached.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from rdvla_bench.envs.calvin.scenes import SCENES
+from rdvla_bench.envs.calvin.sequences import BLOCKS, State, after
+from rdvla_bench.envs.calvin.snapshot import Floats
+from rdvla_bench.envs.calvin.starts import DRAWER, FIRST_POSE, LED, LIGHTBULB, SLIDE, TABLE_Z, random_start
+from rdvla_bench.envs.calvin.suites import CHAIN_LENGTH, SCENE_OF, TASKS
+from rdvla_bench.seeding import generator
+
+_A_BLOCK = 34  # chains that share their counts
+_SAME_HEIGHT = 1e-4  # m; the shelf is 1e-3 above the table
+
+Start = tuple[Floats, Floats, tuple[str, ...]]  # robot_obs (15,), scene_obs (24,), tasks
+
+
+def demo_start(suite: str, task: int, seed: int, number: int) -> dict[str, Any]:
+    """Return the reset options of demonstration ``number`` of a scene."""
+    del task
+    robot_obs, scene_obs, tasks = _block(SCENE_OF[suite], seed, number // _A_BLOCK)[number % _A_BLOCK]
+    return {"robot_obs": robot_obs.copy(), "scene_obs": scene_obs.copy(), "tasks": tasks}
+
+
+@lru_cache(maxsize=16)
+def _block(scene: str, seed: int, block: int) -> tuple[Start, ...]:
+    """Draw the starts and chains of one block."""
+    rng = generator("calvin-demonstrations", scene, seed, block)
+    counts: Counter[str] = Counter()
+    drawn: list[Start] = []
+    while len(drawn) < _A_BLOCK:
+        robot_obs, scene_obs = random_start(scene, rng)
+        tasks = _chain(words(scene, scene_obs), counts, rng)
+        if len(tasks) == CHAIN_LENGTH:
+            counts.update(tasks)
+            drawn.append((robot_obs, scene_obs, tasks))
+    return tuple(drawn)
+
+
+def _chain(state: State, counts: Counter[str], rng: np.random.Generator) -> tuple[str, ...]:
+    """Draw a chain, each task once at most: the feasible one with the lowest count, ties at random."""
+    tasks: list[str] = []
+    while len(tasks) < CHAIN_LENGTH:
+        options = [task for task in TASKS if task not in tasks and can_follow(state, task) is not None]
+        if not options:
+            break
+        lowest = min(counts[task] for task in options)
+        task = str(rng.choice([task for task in options if counts[task] == lowest]))
+        state = can_follow(state, task) or state
+        tasks.append(task)
+    return tuple(tasks)
+
+
+def can_follow(state: State, task: str) -> State | None:
+    """Return the state after ``task`` where it lies in reach, or None where the task is not possible."""
+    then = after(state, TASKS.index(task))
+    if then is None or task != "place_in_slider":
+        return then
+    block = next(name for name in BLOCKS if getattr(state, name) == "grasped")
+    open_side = "slider_left" if state.slider == "right" else "slider_right"
+    if open_side in (state.red_block, state.blue_block, state.pink_block):
+        return None  # occupied
+    return then._replace(**{block: open_side})
+
+
+def words(scene: str, scene_obs: Floats) -> State:
+    """Return the state in words of a random start."""
+    spec = SCENES[scene]
+    places = {}
+    for i, block in enumerate(spec.blocks):
+        x, _, z = scene_obs[FIRST_POSE + 6 * i : FIRST_POSE + 6 * i + 3]
+        left = spec.surfaces["slider_left"].x
+        on_shelf = "slider_left" if left[0] <= x <= left[1] else "slider_right"
+        places[block.colour] = "table" if abs(z - TABLE_Z) < _SAME_HEIGHT else on_shelf
+    return State(
+        led=int(scene_obs[LED]),
+        lightbulb=int(scene_obs[LIGHTBULB]),
+        slider="left" if scene_obs[SLIDE] == spec.slide_range[1] else "right",
+        drawer="open" if scene_obs[DRAWER] > 0 else "closed",
+        red_block=places["red"],
+        blue_block=places["blue"],
+        pink_block=places["pink"],
+        grasped=0,
+    )
