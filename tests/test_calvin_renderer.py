@@ -14,10 +14,12 @@ import pytest
 pytest.importorskip("pybullet")
 
 import pybullet_data
+from tiny_calvin_assets import write_assets
 
 from rdvla_bench.envs.calvin import culling, runtime
+from rdvla_bench.envs.calvin.bullet import pybullet
 from rdvla_bench.envs.calvin.cameras import CAMERAS
-from rdvla_bench.envs.calvin.look import PROCEDURAL
+from rdvla_bench.envs.calvin.look import PROCEDURAL, OriginalAssets
 from rdvla_bench.envs.calvin.renderer import Renderer
 from rdvla_bench.envs.calvin.robot import LOWER_JOINTS, UPPER_JOINTS
 from rdvla_bench.envs.calvin.world import World
@@ -109,6 +111,22 @@ def test_hiding_what_no_camera_sees_changes_no_pixel(world: World, monkeypatch: 
             np.testing.assert_array_equal(sparing[0], whole[0])
             np.testing.assert_array_equal(sparing[1], whole[1])
     assert np.mean(n_hidden) > 2, "hardly anything is ever hidden"
+
+
+def test_a_hidden_link_gets_its_own_colour_back(world: World):
+    world.reset(*state())
+    link, green = 5, (0.2, 0.9, 0.3, 1.0)
+    pybullet.changeVisualShape(world.robot_id, link, rgbaColor=green, physicsClientId=world.client)
+    Renderer(world, "tiny").rgb("gripper")
+    [colour] = [s[7] for s in pybullet.getVisualShapeData(world.robot_id, physicsClientId=world.client) if s[1] == link]
+    assert colour == pytest.approx(green)
+
+
+def test_only_meshes_that_were_measured_are_ever_hidden(tmp_path: Path):
+    for look, links in ((PROCEDURAL, set(culling.BOUNDS)), (OriginalAssets(write_assets(tmp_path)), set())):
+        shown = World("D", look)
+        assert set(culling.hideable(shown.robot_id, shown.client)) == links
+        shown.close()
 
 
 def test_the_boxes_of_the_arm_hold_its_meshes():

@@ -5,14 +5,18 @@ No pixel changes: a link is hidden only while a box around its mesh lies wholly 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rdvla_bench.envs.calvin.bullet import pybullet
 from rdvla_bench.envs.calvin.cameras import Matrix
+from rdvla_bench.envs.calvin.visual import Colour
+
+_HAND = 8
 
 BOUNDS = {
     0: ((-0.056, -0.130, -0.192), (0.056, 0.056, 0.056)),
@@ -21,7 +25,7 @@ BOUNDS = {
     3: ((-0.138, -0.055, -0.055), (0.055, 0.124, 0.112)),
     4: ((-0.056, -0.055, -0.259), (0.055, 0.130, 0.053)),
     5: ((-0.048, -0.052, -0.044), (0.133, 0.082, 0.057)),
-    8: ((-0.032, -0.104, -0.026), (0.032, 0.101, 0.066)),
+    _HAND: ((-0.032, -0.104, -0.026), (0.032, 0.101, 0.066)),
 }
 """Link -> lowest and highest corner of its mesh (m, link frame): link1 .. link6 and the hand, 7,000 to 22,000 triangles
 each. Measured on pybullet_data/franka_panda/meshes/visual, outwards to the millimetre; a test measures again."""
@@ -53,13 +57,26 @@ def unseen(robot: int, view: Matrix, projection: Matrix, client: int) -> list[in
     return [link for link, hidden in zip(_LINKS, is_unseen, strict=True) if hidden]
 
 
+def hideable(robot: int, client: int) -> dict[int, Colour]:
+    """Return the links of ``BOUNDS`` that show the one mesh that was measured, with its colour."""
+    shown: dict[int, list[tuple[str, Colour]]] = {}
+    for shape in pybullet.getVisualShapeData(robot, physicsClientId=client):
+        shown.setdefault(shape[1], []).append(("/".join(PurePath(shape[4].decode()).parts[-2:]), shape[7]))
+    single = {link: shapes[0] for link, shapes in shown.items() if link in BOUNDS and len(shapes) == 1}
+    return {link: colour for link, (mesh, colour) in single.items() if mesh == _mesh(link)}
+
+
+def _mesh(link: int) -> str:
+    return "visual/hand.obj" if link == _HAND else f"visual/link{link + 1}.obj"
+
+
 @contextmanager
-def hidden(robot: int, links: Sequence[int], client: int) -> Iterator[None]:
-    """Leave white links out of the pictures drawn inside the block."""
-    for link in links:
-        pybullet.changeVisualShape(robot, link, rgbaColor=(1, 1, 1, 0), physicsClientId=client)
+def hidden(robot: int, links: Mapping[int, Colour], client: int) -> Iterator[None]:
+    """Leave links out of the pictures drawn inside the block; they get back the colours given here."""
+    for link, (red, green, blue, _) in links.items():
+        pybullet.changeVisualShape(robot, link, rgbaColor=(red, green, blue, 0), physicsClientId=client)
     try:
         yield
     finally:
-        for link in links:
-            pybullet.changeVisualShape(robot, link, rgbaColor=(1, 1, 1, 1), physicsClientId=client)
+        for link, colour in links.items():
+            pybullet.changeVisualShape(robot, link, rgbaColor=colour, physicsClientId=client)

@@ -36,6 +36,7 @@ class Renderer:
         """
         self.world = world
         self.backend = runtime.resolve(backend)
+        self._hideable = culling.hideable(world.robot_id, world.client) if self.backend == "tiny" else {}
         if self.backend == "egl":
             runtime.load_plugin(world.client)
             world.rebuild()
@@ -67,7 +68,8 @@ class Renderer:
         """Return (H, W, 3) pixels and the (H, W) z-buffer."""
         view, client, robot = self.view(camera.name), self.world.client, self.world.robot_id
         projection, size = camera.projection(), camera.size
-        links = culling.unseen(robot, view, projection, client) if self.backend == "tiny" else ()
+        unseen = culling.unseen(robot, view, projection, client) if self._hideable else []
+        links = {link: self._hideable[link] for link in unseen if link in self._hideable}
         with culling.hidden(robot, links, client):
             _, _, rgba, z_buffer, _ = pybullet.getCameraImage(
                 size, size, view, projection, flags=pybullet.ER_NO_SEGMENTATION_MASK, physicsClientId=client
