@@ -177,9 +177,7 @@ def test_a_start_that_cannot_be_made_is_refused(blind: CalvinEnv, options: dict[
         blind.reset(options=options)
 
 
-@pytest.mark.parametrize(
-    "actions", [np.zeros(7), np.zeros((0, 7)), np.zeros((2, 6)), np.full((1, 7), np.nan)], ids=str
-)
+@pytest.mark.parametrize("actions", [np.zeros(7), np.zeros((0, 7)), np.zeros((2, 6)), np.full((1, 7), np.nan)], ids=str)
 def test_actions_that_are_none_are_refused(blind: CalvinEnv, actions: np.ndarray) -> None:
     blind.reset(options={"chain": 0})
     with pytest.raises(InvalidAction):
