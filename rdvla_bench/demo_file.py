@@ -28,7 +28,7 @@ IMAGE = "image_"
 class Stored:
     """A demonstration read back."""
 
-    about: dict[str, Any]  # id, outcome, steps, solved, subtasks, segments, instructions, scene_sha256
+    about: dict[str, Any]  # id, outcome, steps, solved, subtasks, segments, told, instructions, scene_sha256
     arrays: dict[str, NDArray[Any]]
 
     @property
@@ -53,6 +53,7 @@ def save(folder: Path, demonstration: Demonstration) -> Path:
         "solved": result.solved,
         "subtasks": list(result.subtasks),
         "segments": [list(segment) for segment in take.segments],
+        "told": list(take.told),
         "instructions": instructions,
         "scene_sha256": result.scene_sha256,
     }

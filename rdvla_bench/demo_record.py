@@ -7,7 +7,7 @@ rendered and each is what a policy would be shown at this point, to the last bit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,6 +48,7 @@ class Take:
     executed: NDArray[np.float32]  # (N, A)
     clean: NDArray[np.bool_]  # (N,), no noise in this step
     segments: tuple[tuple[int, int], ...]  # [first, end) of each task that was solved: one, or a chain's subtasks
+    told: tuple[str, ...]  # the instruction of each
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +111,7 @@ class Demonstrator(Policy):
     chunk: int
     labels: list[NDArray[np.float32]] = field(default_factory=list)
     clean: list[bool] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)  # a step
 
     def __post_init__(self) -> None:
         """Take over the expert's card."""
@@ -133,6 +135,7 @@ class Demonstrator(Policy):
         executed[:6] = np.clip(label[:6] + noise, -1.0, 1.0)
         self.labels.append(label)
         self.clean.append(not noise.any())
+        self.told.append(obs["instruction"])
         return ActionChunk(executed[None]), _Turn(expert, bursts)
 
 
@@ -191,7 +194,8 @@ def demonstrate(
         ends = np.cumsum(result.subtask_steps[: result.solved]).tolist()
         segments = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
     labels = np.array(demonstrator.labels[:n], np.float32).reshape(executed.shape)
-    return Take(result, labels, executed, np.array(demonstrator.clean[:n], np.bool_), segments)
+    told = tuple(demonstrator.told[first] for first, _ in segments)
+    return Take(result, labels, executed, np.array(demonstrator.clean[:n], np.bool_), segments, told)
 
 
 def record(
@@ -231,6 +235,24 @@ def record(
         chunks=np.stack([chunk for _, chunk in kept_frames(take, rule)]),
         instructions=tuple(obs["instruction"] for obs in seen),
     )
+
+
+def every_frame(
+    make_env: Callable[[], BenchEnv],
+    executed: NDArray[np.float32],
+    ends: Sequence[int],
+    episode: Episode,
+    options: Options,
+    on_phase: OnPhase,
+) -> tuple[Result, list[Observation]]:
+    """Execute a take's actions (N, A) once more; return what was shown before each, images as rendered.
+
+    ``ends`` are the ends of its segments.
+    """
+    steps = np.arange(len(executed), dtype=np.int32)
+    playback = Playback(executed, steps, np.array(ends, np.int32), lambda image: image)
+    result, _ = _play(make_env, playback, episode, options, on_phase)
+    return result, playback.seen
 
 
 def kept_frames(take: Take, rule: FrameRule) -> Iterator[tuple[int, NDArray[np.float32]]]:

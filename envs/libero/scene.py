@@ -90,6 +90,7 @@ class Scene:
                 hard_reset=False,
             )
         self.env = env
+        self.placed: Float = np.zeros(self.model.nq)  # (nq,) joint positions as the last reset set them, not settled
         self._samplers = tuple(env.object_property_initializers)
 
     @property
@@ -124,6 +125,7 @@ class Scene:
     def _begin(self, flattened: Float) -> None:
         """Set time, positions and velocities as robosuite flattens them, with nothing left of what was before."""
         env = self.env
+        self.placed = flattened[1 : 1 + self.model.nq].copy()
         mujoco.mj_resetData(self.model, self.data)
         env.robots[0].gripper.current_action = np.zeros(2)
         env.sim.set_state_from_flattened(flattened)

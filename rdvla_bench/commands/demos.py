@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -19,7 +20,7 @@ from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.limits import Limits
 from rdvla_bench.policies.rdvla.config import named_config
 from rdvla_bench.protocol import protocol
-from rdvla_bench.registry import load_suite
+from rdvla_bench.registry import load_suite, policy_factory
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Episode, Outcome
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from rdvla_bench.commands.demos_worker import DemoJob
     from rdvla_bench.worker import Greeting, Played
 
-EXPERT = "expert"
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports SIGINT."""
 
@@ -51,6 +51,10 @@ class DemosArguments:
     """Episodes a task; of CALVIN, chains of five tasks a scene."""
     seed: int = 0
     """Start states and noise derive from it."""
+    expert: str = "expert"
+    """The policy that demonstrates, one action a query (rdvla-bench list policies)."""
+    lerobot: Path | None = None
+    """Also export the demonstrations to this folder, as a LeRobotDataset with every control step rendered."""
     workers: int = 2
     """Parallel workers on Ray; 0 records in this process without Ray."""
     model: str = "nano"
@@ -71,6 +75,7 @@ class DemoPlan:
     tasks: dict[str, tuple[int, ...]]  # suite -> task indices
     n_episodes: int  # a task
     seed: int
+    expert: str
     noise: NoiseRecipe
     rule: FrameRule
     image_size: int
@@ -86,10 +91,13 @@ class DemoPlan:
 
     def identity(self) -> dict[str, Any]:
         """Return what every demonstration in one folder shares."""
+        from rdvla_bench.commands.demos_worker import PATIENCE
+
         return {
-            "expert": EXPERT,
+            "expert": self.expert,
             "benchmark": self.suites[0].benchmark,
-            "protocols": {suite.name: protocol(suite.default_protocol).hash for suite in self.suites[:1]},
+            "protocol": protocol(self.suites[0].default_protocol).hash,
+            "patience": PATIENCE,
             "seed": self.seed,
             "noise": self.noise.describe(),
             "frames": asdict(self.rule),
@@ -114,6 +122,7 @@ def make_plan(arguments: DemosArguments) -> DemoPlan:
     for name in ("episodes", "stride"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} {getattr(arguments, name)}: expected 1 or more")
+    policy_factory(arguments.expert)
     config = named_config(arguments.model)
     size = config.backbone.image_size if arguments.image_size is None else arguments.image_size
     if size < 1:
@@ -123,6 +132,7 @@ def make_plan(arguments: DemosArguments) -> DemoPlan:
         tasks={suite.name: suite.task_ids(arguments.tasks) for suite in suites},
         n_episodes=arguments.episodes,
         seed=arguments.seed,
+        expert=arguments.expert,
         noise=arguments.noise,
         rule=FrameRule(config.head.chunk, arguments.stride, min(2, arguments.stride)),
         image_size=size,
@@ -167,33 +177,27 @@ def main(argv: list[str] | None = None) -> int:
 
     folder = DemoFolder(arguments.out, plan.identity())
     folder.open()
+    job = _job(arguments, plan)
     try:
-        errors = _record(arguments, plan, folder)
+        errors = _play(folder.missing(plan.episodes()), job, plan, arguments.workers, folder.greet)
+        if not errors:
+            _assemble(plan, folder)
+            if arguments.lerobot is not None:
+                errors = _export(arguments.lerobot, job, plan, folder, arguments.workers)
     except KeyboardInterrupt:
         print(f"interrupted; what is in {arguments.out} is safe")
         print(f"resume: {shlex.join(['python', '-m', 'rdvla_bench.demos', *(argv or sys.argv[1:])])}")
         return INTERRUPTED
     if errors:
         print(f"{errors} episodes ended in an error and are not stored: the same command plays them again")
-        return 1
-    episodes = plan.episodes()
-    if not folder.is_assembled(episodes):
-        folder.assemble(episodes, {(s.name, t): s.tasks[t].name for s in plan.suites for t in plan.tasks[s.name]})
-    _print_counts(folder)
-    return 0
+    return 1 if errors else 0
 
 
-def _record(arguments: DemosArguments, plan: DemoPlan, folder: DemoFolder) -> int:
-    """Play what is not yet stored; return how many episodes ended in an error."""
+def _job(arguments: DemosArguments, plan: DemoPlan) -> DemoJob:
     from rdvla_bench.commands.demos_worker import DemoJob
-    from rdvla_bench.commands.progress import make_progress
-    from rdvla_bench.leaderboards.statistics import wilson
 
-    episodes = plan.episodes()
-    todo = folder.missing(episodes)
-    waiting = {suite.name: sum(e.suite == suite.name for e in todo) for suite in plan.suites}
-    job = DemoJob(
-        policy=EXPERT,
+    return DemoJob(
+        policy=plan.expert,
         settings={},
         protocol=protocol(plan.suites[0].default_protocol),
         benchmark=plan.suites[0].benchmark,
@@ -202,17 +206,48 @@ def _record(arguments: DemosArguments, plan: DemoPlan, folder: DemoFolder) -> in
         rule=plan.rule,
         image_size=plan.image_size,
     )
+
+
+def _play(
+    episodes: list[Episode], job: DemoJob, plan: DemoPlan, workers: int, on_greeting: Callable[[Greeting], None]
+) -> int:
+    """Play the episodes and show how it goes; return how many ended in an error."""
+    from rdvla_bench.commands.progress import make_progress
+    from rdvla_bench.leaderboards.statistics import wilson
+
+    waiting = Counter(episode.suite for episode in episodes)
+    n_all = len(plan.episodes())
     errors, last_error = 0, ""
-    with make_progress({name: n for name, n in waiting.items() if n}, wilson) as progress:
-        if len(todo) < len(episodes):
-            progress.say(f"{arguments.out}: {len(episodes) - len(todo)} of {len(episodes)} episodes are stored")
-        with closing(_execute(job, plan, todo, arguments.workers, folder.greet)) as stream:
+    with make_progress(waiting, wilson) as progress:
+        if 0 < len(episodes) < n_all:
+            progress.say(f"resuming: {n_all - len(episodes)} of {n_all} episodes are done")
+        with closing(_execute(job, plan, episodes, workers, on_greeting)) as stream:
             for played in stream:
                 progress.add(played.record)
                 if played.record.result.outcome is Outcome.ERROR:
                     errors, last_error = errors + 1, played.record.result.error
     if last_error:
-        print(f"last error:\n{last_error}", file=sys.stderr)
+        print(f"the last error:\n{last_error}", file=sys.stderr)
+    return errors
+
+
+def _assemble(plan: DemoPlan, folder: DemoFolder) -> None:
+    """Write the data set, unless it is there; say what is in it."""
+    episodes = plan.episodes()
+    if not folder.is_assembled(episodes):
+        folder.assemble(episodes, {(s.name, t): s.tasks[t].name for s in plan.suites for t in plan.tasks[s.name]})
+    _print_counts(folder)
+
+
+def _export(target: Path, job: DemoJob, plan: DemoPlan, folder: DemoFolder, workers: int) -> int:
+    """Write the LeRobotDataset; return how many episodes ended in an error."""
+    from rdvla_bench.commands.demos_lerobot import plan_export
+
+    export = plan_export(job, plan.episodes(), target, folder.about["data_sha256"])
+    errors = _play(export.missing(), export.job, plan, workers, folder.check)
+    if not errors:
+        export.write_meta(plan.suites[0])
+        print(f"LeRobotDataset: {target}")
     return errors
 
 

@@ -63,11 +63,7 @@ class DemoFolder:
         Raises:
             RunMismatch: another expert, renderer or decisive version than the folder began with.
         """
-        here = {
-            "policy_card": greeting.policy_hash,
-            "gl canary": greeting.gl.get("canary_sha256", ""),
-            **{name: greeting.versions.get(name, "") for name in DECISIVE},
-        }
+        here = _circumstances(greeting)
         if "circumstances" not in self.about:
             self.about |= {
                 "format": FORMAT,
@@ -79,11 +75,19 @@ class DemoFolder:
                 "machine": machine(),
                 "git_commits": [],
             }
-        if differs := differences(self.about["circumstances"], here):
-            raise RunMismatch(self.out, [*differs, f"worker on {greeting.host}"])
+        self.check(greeting)
         if (commit := git_commit()) not in self.about["git_commits"]:
             self.about["git_commits"].append(commit)
         self._save()
+
+    def check(self, greeting: Greeting) -> None:
+        """Hold a worker against what the folder was made with.
+
+        Raises:
+            RunMismatch: it differs in its expert, renderer or a decisive version.
+        """
+        if differs := differences(self.about["circumstances"], _circumstances(greeting)):
+            raise RunMismatch(self.out, [*differs, f"worker on {greeting.host}"])
 
     def missing(self, episodes: Iterable[Episode]) -> list[Episode]:
         """Return the episodes that are not yet stored."""
@@ -131,6 +135,14 @@ class DemoFolder:
         unfinished = self.out / f"{ABOUT}.tmp"
         unfinished.write_text(json.dumps(self.about, indent=1))
         unfinished.replace(self.out / ABOUT)
+
+
+def _circumstances(greeting: Greeting) -> dict[str, str]:
+    return {
+        "policy_card": greeting.policy_hash,
+        "gl canary": greeting.gl.get("canary_sha256", ""),
+        **{name: greeting.versions.get(name, "") for name in DECISIVE},
+    }
 
 
 def _chained(first: Sample, rest: Iterator[Sample]) -> Iterator[Sample]:

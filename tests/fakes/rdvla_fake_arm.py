@@ -1,0 +1,122 @@
+"""A fake arm with LIBERO's action layout that demonstrations can be recorded of, and the expert that moves it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+
+from rdvla_bench import ActionChunk, Episode, Policy, PolicyCard, Suite, Task
+from rdvla_bench.protocol import CARDS
+
+SIDE = 16
+
+
+class FakeArm:
+    """Solved when the closed gripper has been at the target, 40 steps at most; a jar is hopeless."""
+
+    appearance = "grey"
+    rendered: ClassVar[list[int]] = []  # the step of every picture drawn in this process
+
+    def __init__(
+        self,
+        suite: str,
+        task: int,
+        protocol: Any,
+        cameras: tuple[str, ...] | None = None,
+        *,
+        privileged: bool = False,
+    ) -> None:
+        del suite, protocol
+        self.action_space, self.observation_space = spaces.Box(-1, 1, (7,), np.float32), spaces.Box(0, 1, (1,))
+        self.task, self.privileged = task, privileged
+        self.cameras = ("cam",) if cameras is None else cameras
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        del seed
+        rng = np.random.default_rng((options or {})["placement"])
+        self.target, self.pos, self.closed, self.steps = rng.uniform(2, 6, 3), np.zeros(3), 0, 0
+        return self._observe(), self._info()
+
+    def step_chunk(self, actions: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        for action in actions:
+            self.pos = self.pos + action[:3].astype(np.float64)
+            is_there = np.linalg.norm(self.pos - self.target) < 0.5 and action[6] > 0 and self.task == 0
+            self.closed, self.steps = self.closed + int(is_there), self.steps + 1
+            if self.closed >= 5 or self.steps >= 40:
+                break
+        done = self.closed >= 5
+        return self._observe(), float(done), done, self.steps >= 40 and not done, self._info()
+
+    def _observe(self) -> Any:
+        if self.cameras:
+            self.rendered.append(self.steps)
+        pixels = np.add.outer(np.arange(SIDE) * 9, np.arange(SIDE) * 5)[..., None] + self.pos * 10
+        return {
+            "images": dict.fromkeys(self.cameras, pixels.astype(np.int64).astype(np.uint8)),
+            "proprio": np.concatenate([self.pos, np.zeros(5)]).astype(np.float32),
+            "instruction": f"grab the {('can', 'jar')[self.task]}",
+        }
+
+    def _info(self) -> dict[str, Any]:
+        seen = {"privileged": {"error": self.target - self.pos}} if self.privileged else {}
+        return {"steps": self.steps, **seen}
+
+    def get_state(self) -> np.ndarray:
+        return np.concatenate([self.pos, self.target, [self.closed, self.steps]])
+
+    def scene_digest(self) -> str:
+        return hashlib.sha256(self.target.tobytes()).hexdigest()
+
+    def close(self) -> None:
+        return
+
+
+def demo_start(suite: str, task: int, seed: int, number: int) -> dict[str, Any]:
+    """Return the start of one demonstration."""
+    del suite, task
+    return {"placement": 1000 * seed + number}
+
+
+ARM = Suite(
+    name="fake_arm",
+    benchmark="fake_arm",
+    tasks=(Task("can", "grab the can"), Task("jar", "grab the jar")),
+    n_starts=10,
+    start_option="start",
+    env_id="rdvla_fakes/Arm-v0",
+    env_entry="rdvla_fake_arm:FakeArm",
+    cameras={"cam": (SIDE, SIDE)},
+    proprio=("x",) * 8,
+    actions=("x",) * 7,
+    default_protocol="fake_arm/arm@1",
+    extra="libero",
+    demo_starts="rdvla_fake_arm:demo_start",
+)
+CARDS["fake_arm/arm@1"] = replace(  # type: ignore[index]
+    CARDS["libero/paired@1"], name="fake_arm/arm@1", max_steps={"fake_arm": 40}, n_trials=10, pins={}
+)
+
+
+class FakeExpert(Policy):
+    """Goes straight to the target and closes the gripper there."""
+
+    card = PolicyCard("fake-expert", "none", privileged=True)
+
+    def initial_state(self, episode: Episode) -> None:
+        del episode
+
+    def act(self, obs: Any, state: None, rng: np.random.Generator) -> tuple[ActionChunk, None]:
+        del state, rng
+        error = obs["privileged"]["error"]
+        grip = 1.0 if np.linalg.norm(error) < 0.45 else -1.0
+        action = np.concatenate([np.clip(error, -0.4, 0.4), np.zeros(3), [grip]])
+        return ActionChunk(action.astype(np.float32)[None]), None
+
+
+def fake_expert() -> Policy:
+    """Grab the can."""
+    return FakeExpert()
