@@ -101,7 +101,7 @@ def test_the_files_of_the_folder_are_what_is_seen(data: Path):
     pictures = []
     for look in (OriginalAssets(data), PROCEDURAL):
         world = World("D", look)
-        pictures.append(Renderer(world, "tiny").rgb("static"))
+        pictures.append(Renderer(world, "tiny").render("static"))
         world.close()
     assert (pictures[0] != pictures[1]).any(axis=-1).mean() > 0.2
 

@@ -45,7 +45,7 @@ def start() -> tuple[np.ndarray, np.ndarray]:
 
 def test_each_scene_resembles_the_original_more_than_any_other_scene_does(world: World):
     world.reset(*start())
-    seen = half_size(Renderer(world, "tiny").rgb("static"))
+    seen = half_size(Renderer(world, "tiny").render("static"))
     with np.load(RECORDED) as recorded:
         distance = {name: np.abs(seen - recorded[f"static_{name}"]).mean() for name in SCENES}
     own = distance.pop(world.scene.name)
@@ -60,7 +60,7 @@ def test_a_light_that_is_on_is_seen_in_its_colour(world: World, place: int, part
     for value in (0.0, 1.0):
         scene_obs[place] = value
         world.reset(robot_obs, scene_obs)
-        shown.append(Renderer(world, "tiny").rgb("static").astype(int))
+        shown.append(Renderer(world, "tiny").render("static").astype(int))
     changed = shown[1][(shown[0] != shown[1]).any(axis=-1)]
     assert len(changed) > 50, f"the {part} is too small to be seen"
     assert (changed[:, np.array(is_on) == 0] == 0).all()
@@ -72,7 +72,7 @@ def test_blocks_are_seen_in_their_colours(world: World):
     for i, x in enumerate((0.05, 0.15, 0.25)):
         scene_obs[6 + 6 * i : 12 + 6 * i] = x, -0.08, 0.46, 0, 0, 0
     world.reset(robot_obs, scene_obs)
-    pixels = Renderer(world, "tiny").rgb("static").astype(int)
+    pixels = Renderer(world, "tiny").render("static").astype(int)
     red, green, blue = np.moveaxis(pixels, -1, 0)
     for is_block in (
         (red > 100) & (green + blue == 0),
@@ -89,7 +89,7 @@ def test_an_open_door_or_drawer_is_seen(world: World, joint: int):
     for position in (0.0, 0.2):
         scene_obs[joint] = position
         world.reset(robot_obs, scene_obs)
-        pictures.append(Renderer(world, "tiny").rgb("static"))
+        pictures.append(Renderer(world, "tiny").render("static"))
     assert (pictures[0] != pictures[1]).any(axis=-1).sum() > 800
 
 

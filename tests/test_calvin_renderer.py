@@ -88,10 +88,10 @@ def test_depth_finds_the_table_top_where_it_is(world: World):
 def test_a_picture_is_not_overwritten_by_the_next(world: World):
     renderer = Renderer(world, "tiny")
     world.reset(*state())
-    first = renderer.rgb("static")
+    first = renderer.render("static")
     kept = first.copy()
     world.reset(*state((0.5, *NEUTRAL[1:])))
-    assert (renderer.rgb("static") != kept).any()
+    assert (renderer.render("static") != kept).any()
     np.testing.assert_array_equal(first, kept)
 
 
@@ -117,7 +117,7 @@ def test_a_hidden_link_gets_its_own_colour_back(world: World):
     world.reset(*state())
     link, green = 5, (0.2, 0.9, 0.3, 1.0)
     pybullet.changeVisualShape(world.robot_id, link, rgbaColor=green, physicsClientId=world.client)
-    Renderer(world, "tiny").rgb("gripper")
+    Renderer(world, "tiny").render("gripper")
     [colour] = [s[7] for s in pybullet.getVisualShapeData(world.robot_id, physicsClientId=world.client) if s[1] == link]
     assert colour == pytest.approx(green)
 
@@ -142,7 +142,7 @@ def test_the_boxes_of_the_arm_hold_its_meshes():
 def test_another_process_draws_the_same_pixels(world: World):
     world.reset(*state())
     renderer = Renderer(world, "tiny")
-    here = [hashlib.sha256(renderer.rgb(camera).tobytes()).hexdigest() for camera in CAMERAS]
+    here = [hashlib.sha256(renderer.render(camera).tobytes()).hexdigest() for camera in CAMERAS]
     asked = (
         "import hashlib, numpy as np\n"
         "from rdvla_bench.envs.calvin.look import PROCEDURAL\n"
@@ -151,8 +151,8 @@ def test_another_process_draws_the_same_pixels(world: World):
         "world = World('D', PROCEDURAL)\n"
         f"world.reset(np.array({state()[0].tolist()}), np.array({state()[1].tolist()}))\n"
         "renderer = Renderer(world, 'tiny')\n"
-        "renderer.rgb('gripper')\n"  # in another order too
-        "print(*(hashlib.sha256(renderer.rgb(c).tobytes()).hexdigest() for c in ('static', 'gripper')))"
+        "renderer.render('gripper')\n"  # in another order too
+        "print(*(hashlib.sha256(renderer.render(c).tobytes()).hexdigest() for c in ('static', 'gripper')))"
     )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.split() == here
@@ -166,7 +166,7 @@ def test_drawing_does_not_move_the_world(world: World):
         for _ in range(5):
             world.step(np.array([0.5, 0.2, -1, 0, 0, 0.3, -1.0]))
             if is_drawn:
-                renderer.rgb("static")
+                renderer.render("static")
                 renderer.depth("gripper")
         ends.append(world.full_state().tobytes())
     assert ends[0] == ends[1]
@@ -174,7 +174,7 @@ def test_drawing_does_not_move_the_world(world: World):
 
 def test_an_unknown_camera_is_answered_with_the_known_ones(world: World):
     with pytest.raises(UnknownName, match=r"no camera 'statik'. Did you mean 'static'"):
-        Renderer(world, "tiny").rgb("statik")
+        Renderer(world, "tiny").render("statik")
 
 
 def test_an_unknown_renderer_is_answered_with_the_known_ones(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -237,7 +237,7 @@ def test_the_first_egl_picture_looks_like_all_others():
         "renderer, drawn = Renderer(world, 'egl'), set()\n"
         "for order in (('static', 'gripper'), ('gripper', 'static'), ('static',)):\n"
         f"    world.reset(np.array({state()[0].tolist()}), np.array({state()[1].tolist()}))\n"
-        "    drawn |= {(c, hashlib.sha256(renderer.rgb(c).tobytes()).hexdigest()) for c in order}\n"
+        "    drawn |= {(c, hashlib.sha256(renderer.render(c).tobytes()).hexdigest()) for c in order}\n"
         "print('pictures', len(drawn))"
     )
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)

@@ -14,8 +14,6 @@ from rdvla_bench.protocol_card import ProtocolCard
 
 if TYPE_CHECKING:
     from rdvla_bench.envs.calvin.mechanisms import ButtonReset
-    from rdvla_bench.envs.calvin.renderer import Renderer
-    from rdvla_bench.envs.calvin.runtime import Backend as RendererName
 
 BACKENDS = ("pybullet", "upstream")
 
@@ -100,22 +98,6 @@ class Blind:
         raise UsageError(f"this environment was made without cameras: there is no depth of '{camera}'")
 
 
-class Drawn:
-    """Our world's pictures."""
-
-    def __init__(self, renderer: Renderer, appearance: str) -> None:
-        """Keep what draws, and what it is called."""
-        self._renderer, self.appearance = renderer, appearance
-
-    def render(self, camera: str) -> NDArray[np.uint8]:
-        """Return (H, W, 3)."""
-        return self._renderer.rgb(camera)
-
-    def depth(self, camera: str) -> NDArray[np.float32]:
-        """Return (H, W) in m."""
-        return self._renderer.depth(camera)
-
-
 def open_world(
     backend: str, scene: str, card: ProtocolCard, *, assets: str | None, renderer: str, is_drawn: bool
 ) -> tuple[Physics, Eye]:
@@ -141,6 +123,7 @@ def open_world(
     from rdvla_bench.envs.calvin.look import PROCEDURAL, OriginalAssets
     from rdvla_bench.envs.calvin.world import World
 
+    original = OriginalAssets(assets) if assets else None  # a wrong path is told to those who see nothing, too
     if not is_drawn:
         return World(scene, None, button), Blind()
     if look == "original" and not assets:
@@ -150,7 +133,5 @@ def open_world(
         )
     from rdvla_bench.envs.calvin.renderer import Renderer
 
-    shown = OriginalAssets(assets) if assets else PROCEDURAL
-    world = World(scene, shown, button)
-    drawn = Renderer(world, cast("RendererName", renderer) or None)
-    return world, Drawn(drawn, f"{shown.name} {shown.sha256(world.scene)[:8]}, {drawn.backend}")
+    world = World(scene, original or PROCEDURAL, button)
+    return world, Renderer(world, renderer or None)

@@ -41,9 +41,15 @@ class Renderer:
             runtime.load_plugin(world.client)
             world.rebuild()
             for _ in range(_EGL_WARM_UP):
-                self.rgb(GRIPPER.name)
+                self.render(GRIPPER.name)
 
-    def rgb(self, camera: str) -> Pixels:
+    @property
+    def appearance(self) -> str:
+        """Return what the pictures are drawn from and with."""
+        look = self.world.look
+        return f"{look.name} {look.sha256(self.world.scene)[:8]}, {self.backend}" if look else ""
+
+    def render(self, camera: str) -> Pixels:
         """Return (H, W, 3)."""
         return self._draw(_camera(camera))[0]
 
