@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdvla_bench.policies.expert.calvin.move import FloatArray, View
-from rdvla_bench.policies.expert.calvin.places import TABLE_EDGE, handle, openings
+from rdvla_bench.policies.expert.calvin.move import View
+from rdvla_bench.policies.expert.calvin.places import DRAWER_FRONT, TABLE_EDGE, handle, openings
 from rdvla_bench.policies.expert.calvin.reach import EASE, YAWS, yaw_of
+from rdvla_bench.policies.expert.geometry import FloatArray
 
 SPAN = 0.066  # m, the widest side that the hand closes around with room to spare; it opens 0.08
 FINGER = (0.054, 0.016, 0.012)  # m: from the tool point to an open finger's middle, half its thickness, half its width
+SILL = 0.03  # m, y beyond which a block stands on the shelf
+IN_DRAWER = 0.42  # m, height below which a block lies in the drawer
+RIGHT, BACK = np.array([1.0, 0.0]), np.array([0.0, 1.0])  # of someone who faces the table
 _AS_GOOD = 0.9  # cost by which another grasp may be worse and still be tried
 PALM = 0.09  # m from the tool point to the side of the hand, along the opening
 
@@ -69,16 +73,16 @@ def is_on(view: View, name: str, place: str) -> bool:
 
 def grasp_yaws(view: View, name: str) -> list[float]:
     """Return the yaws at which the hand can take block ``name`` from above, best first."""
-    print_, now = footprint(view, name), yaw_of(view["target_euler"][2])
-    angle = float(np.arctan2(print_.along[1], print_.along[0]))
+    outline, now = footprint(view, name), yaw_of(view["target_euler"][2])
+    angle = float(np.arctan2(outline.along[1], outline.along[0]))
     found: list[tuple[float, float]] = []
-    for across, half in ((angle, print_.half[1]), (angle + np.pi / 2, print_.half[0])):
+    for across, half in ((angle, outline.half[1]), (angle + np.pi / 2, outline.half[0])):
         if 2 * half > SPAN:
             continue
         for yaw in (across + k * np.pi for k in range(-3, 4)):
             if YAWS[0] <= yaw <= YAWS[1]:
                 cost = 0.3 * abs(yaw - now) + 0.2 * abs(yaw - EASE) + 20.0 * max(half - 0.02, 0.0)
-                found.append((cost + _obstruction(view, name, print_, yaw), yaw))
+                found.append((cost + _obstruction(view, name, outline, yaw), yaw))
     best = min((cost for cost, _ in found), default=0.0)
     return [yaw for cost, yaw in sorted(found) if cost < best + _AS_GOOD]
 
@@ -96,23 +100,23 @@ def fingers(pos: FloatArray, yaw: float, open_to: float = FINGER[0]) -> FloatArr
     )
 
 
-def _obstruction(view: View, name: str, print_: Footprint, yaw: float) -> float:
+def _obstruction(view: View, name: str, outline: Footprint, yaw: float) -> float:
     """Return the cost of what a hand at ``yaw`` around the block would meet."""
-    points = fingers(print_.pos, yaw)
+    points = fingers(outline.pos, yaw)
     cost = 0.0
     for other in others(view, name):
-        if abs(other.pos[2] - print_.pos[2]) < 0.035:
+        if abs(other.pos[2] - outline.pos[2]) < 0.035:
             cost += 200.0 * max(0.0, 0.004 - float(other.distance(points).min()))
-    ends = print_.pos[:2] + PALM * np.outer([-1.0, 1.0], [np.sin(yaw), -np.cos(yaw)])
-    if print_.pos[2] < 0.42:  # in the drawer: the table's edge and the drawer's front
-        front = float(view["table"]["drawer"][1]) - 0.157 - view["joints"]["drawer"]["value"]
+    ends = outline.pos[:2] + PALM * np.outer([-1.0, 1.0], [np.sin(yaw), -np.cos(yaw)])
+    if outline.pos[2] < IN_DRAWER:  # in the drawer: the table's edge and the drawer's front
+        front = DRAWER_FRONT - float(view["joints"]["drawer"]["value"])
         cost += 60.0 * max(0.0, float(points[:, 1].max()) - TABLE_EDGE + 0.01)
         return cost + 60.0 * max(0.0, front - float(points[:, 1].min()))
-    if print_.pos[1] > 0.03:  # on the shelf: walls left and right of the opening, and behind
+    if outline.pos[1] > SILL:  # on the shelf: walls left and right of the opening, and behind
         left, right = openings(view)
-        low, high = left if print_.pos[0] < (left[1] + right[0]) / 2 else right
+        low, high = left if outline.pos[0] < (left[1] + right[0]) / 2 else right
         cost += 30.0 * max(0.0, low - float(points[:, 0].min())) + 30.0 * max(0.0, float(points[:, 0].max()) - high)
         return cost + 200.0 * max(0.0, float(points[:, 1].max()) - 0.145)
     near = np.abs(ends[:, 0] - handle(view)[0]) < 0.06
     cost += 20.0 * max(0.0, float(ends[:, 1].max()) - 0.03)
-    return cost + 10.0 * float(np.sum(np.maximum(ends[near, 1] + 0.02, 0.0)))
+    return float(cost + 10.0 * np.sum(np.maximum(ends[near, 1] + 0.02, 0.0)))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from rdvla_bench.policies.expert.calvin.move import FloatArray, View
+from rdvla_bench.policies.expert.calvin.move import View
+from rdvla_bench.policies.expert.geometry import FloatArray
 
 DOOR_WIDTH = 0.28  # m, the door's panel
 HANDLE = np.array([0.14, -0.043, 0.060])  # m from the slide's origin to the upper half of the handle's bar

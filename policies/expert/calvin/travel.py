@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from rdvla_bench.policies.expert.calvin.blocks import held_block
-from rdvla_bench.policies.expert.calvin.move import OPEN, FloatArray, Move, View
+from rdvla_bench.policies.expert.calvin.move import OPEN, Move, View
 from rdvla_bench.policies.expert.calvin.reach import EASE, euler_of, rotation, tool, yaw_of
-from rdvla_bench.policies.expert.geometry import turn
+from rdvla_bench.policies.expert.geometry import FloatArray, turn
 
 Program = tuple[Move, ...]
 CLEAR = 0.575  # m, height of the tool over two blocks on each other
 LADEN = 0.62  # m, the same with a block in the hand
 FRONT = -0.09  # m, y at which the hand passes before the door's handle
 _BESIDE = 0.045  # m between tool and a block's middle within which the open fingers stand around the block
-_INSIDE = -0.045  # m, y beyond which the hand is among handle, lever and cupboard
+INSIDE = -0.045  # m, y beyond which the hand is among handle, lever and cupboard
 
 
 def pose(view: View, pos: FloatArray, yaw: float = EASE, pitch: float = 0.0) -> FloatArray:
@@ -27,16 +27,20 @@ def at(view: View, pos: FloatArray, grip: float, *, yaw: float = EASE, pitch: fl
     return Move(pos, pose(view, pos, yaw, pitch), grip, **ends)  # type: ignore[arg-type]
 
 
+def as_is(view: View) -> FloatArray:
+    """Return the tool's present Euler angles (3,), the yaw in the wrist's window."""
+    return np.array([*view["tcp_euler"][:2], yaw_of(view["target_euler"][2])])
+
+
 def leave(view: View, grip: float, height: float = CLEAR) -> Program:
     """Return the moves that back the tool out of where it is, and up; a block in the hand stays where it is."""
-    here, yaw = view["tcp_pos"].copy(), yaw_of(view["target_euler"][2])
-    euler = np.array([*view["tcp_euler"][:2], yaw])
+    here, euler = view["tcp_pos"].copy(), as_is(view)
     moves: list[Move] = []
     if any(np.linalg.norm(block["pos"] - here) < _BESIDE for block in view["blocks"].values()):
         grip = OPEN  # closing here would take the block along
     if held_block(view):
         moves.append(Move(here, euler, OPEN, dwell=5, limit=7, tol=0.03, name="let go"))
-    if here[1] > _INSIDE:
+    if here[1] > INSIDE:
         if here[2] < 0.55 and here[1] > 0.035:
             here = here + np.array([0.0, -0.02, 0.55 - here[2]])
             moves.append(Move(here, euler, grip, tol=0.025, limit=20, name="up inside"))
@@ -55,7 +59,7 @@ def come(
     view: View, pos: FloatArray, grip: float, *, yaw: float = EASE, pitch: float = 0.0, height: float = CLEAR
 ) -> Program:
     """Return the moves from wherever the tool is to above ``pos``, in front of the door where that lies behind it."""
-    over = np.array([pos[0], min(float(pos[1]), FRONT) if pos[1] > _INSIDE else pos[1], max(height, float(pos[2]))])
+    over = np.array([pos[0], min(float(pos[1]), FRONT) if pos[1] > INSIDE else pos[1], max(height, float(pos[2]))])
     return (*leave(view, grip, height), at(view, over, grip, yaw=yaw, pitch=pitch, tol=0.02, limit=70, name="over"))
 
 
