@@ -154,6 +154,13 @@ def test_the_same_bytes_from_workers_and_after_a_loss(tmp_path: Path) -> None:
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
+def test_a_later_call_adds_to_the_folder(tmp_path: Path) -> None:
+    demos(tmp_path / "once", "--episodes", "2")
+    demos(tmp_path / "twice", "--tasks", "can", "--episodes", "2")
+    demos(tmp_path / "twice", "--tasks", "jar", "--episodes", "2")
+    assert contents(tmp_path / "once") == contents(tmp_path / "twice")
+
+
 def test_another_seed_has_other_starts_and_other_noise(tmp_path: Path) -> None:
     for seed in "01":
         demos(tmp_path / seed, "--tasks", "can", "--episodes", "1", "--seed", seed)

@@ -73,7 +73,8 @@ def can_follow(state: State, task: str) -> State | None:
     open_side = "slider_left" if state.slider == "right" else "slider_right"
     if open_side in (state.red_block, state.blue_block, state.pink_block):
         return None  # occupied
-    return then._replace(**{block: open_side})
+    words_after: dict[str, Any] = {block: open_side}
+    return then._replace(**words_after)
 
 
 def words(scene: str, scene_obs: Floats) -> State:

@@ -37,8 +37,8 @@ INTERRUPTED = 130
 class DemosArguments:
     """Record demonstrations of the scripted expert, with noise on what it executes and its own action as the label.
 
-    They start from states drawn anew, never from the benchmark's. The same command again resumes; a folder can be
-    given more episodes, tasks and suites later.
+    They start from states drawn anew, never from the benchmark's. The same command again resumes; later calls may add
+    episodes, tasks and suites to the folder, and its data set holds them all.
     """
 
     out: Path
@@ -179,9 +179,14 @@ def main(argv: list[str] | None = None) -> int:
     folder.open()
     job = _job(arguments, plan)
     try:
-        errors = _play(folder.missing(plan.episodes()), job, plan, arguments.workers, folder.greet)
+        todo = folder.missing(plan.episodes())
+        if len(todo) < (n_all := len(plan.episodes())):
+            print(f"{n_all - len(todo)} of {n_all} episodes are in {arguments.out} already")
+        errors = _play(todo, job, plan, arguments.workers, folder.greet)
         if not errors:
-            _assemble(plan, folder)
+            if not folder.is_assembled():
+                folder.assemble()
+            _print_counts(folder)
             if arguments.lerobot is not None:
                 errors = _export(arguments.lerobot, job, plan, folder, arguments.workers)
     except KeyboardInterrupt:
@@ -216,34 +221,28 @@ def _play(
     from rdvla_bench.leaderboards.statistics import wilson
 
     waiting = Counter(episode.suite for episode in episodes)
-    n_all = len(plan.episodes())
-    errors, last_error = 0, ""
-    with make_progress(waiting, wilson) as progress:
-        if 0 < len(episodes) < n_all:
-            progress.say(f"resuming: {n_all - len(episodes)} of {n_all} episodes are done")
-        with closing(_execute(job, plan, episodes, workers, on_greeting)) as stream:
-            for played in stream:
-                progress.add(played.record)
-                if played.record.result.outcome is Outcome.ERROR:
-                    errors, last_error = errors + 1, played.record.result.error
+    errors, last_error, cpu_s, build_cpu_s = 0, "", 0.0, 0.0
+    stream = _execute(job, plan, episodes, workers, on_greeting)
+    with make_progress(waiting, wilson) as progress, closing(stream):
+        for played in stream:
+            progress.add(played.record)
+            execution = played.record.execution
+            cpu_s, build_cpu_s = cpu_s + execution.cpu_s, build_cpu_s + execution.build_cpu_s
+            if played.record.result.outcome is Outcome.ERROR:
+                errors, last_error = errors + 1, played.record.result.error
+    if episodes:
+        each = cpu_s / len(episodes)
+        print(f"{len(episodes)} episodes at {each:.1f} CPU s, and {build_cpu_s:.0f} CPU s for building environments")
     if last_error:
         print(f"the last error:\n{last_error}", file=sys.stderr)
     return errors
-
-
-def _assemble(plan: DemoPlan, folder: DemoFolder) -> None:
-    """Write the data set, unless it is there; say what is in it."""
-    episodes = plan.episodes()
-    if not folder.is_assembled(episodes):
-        folder.assemble(episodes, {(s.name, t): s.tasks[t].name for s in plan.suites for t in plan.tasks[s.name]})
-    _print_counts(folder)
 
 
 def _export(target: Path, job: DemoJob, plan: DemoPlan, folder: DemoFolder, workers: int) -> int:
     """Write the LeRobotDataset; return how many episodes ended in an error."""
     from rdvla_bench.commands.demos_lerobot import plan_export
 
-    export = plan_export(job, plan.episodes(), target, folder.about["data_sha256"])
+    export = plan_export(job, folder.stored(), target, folder.about["data_sha256"])
     errors = _play(export.missing(), export.job, plan, workers, folder.check)
     if not errors:
         export.write_meta(plan.suites[0])

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rdvla_bench.demo_file import IMAGE, Stored, load, path_of
+from rdvla_bench.demo_file import EPISODES, IMAGE, Stored, load, path_of
 from rdvla_bench.errors import RunMismatch, UsageError
 from rdvla_bench.plan import differences
 from rdvla_bench.provenance import DECISIVE, git_commit, machine
+from rdvla_bench.registry import load_suite
 from rdvla_bench.types import Episode
 from rdvla_bench.worker import Greeting
 
@@ -29,7 +30,7 @@ FORMAT = "rdvla-bench/demos@1"
 
 @dataclass
 class DemoFolder:
-    """Demonstrations on disk. The episodes of a configuration are kept; which of them are wanted is up to the call."""
+    """Demonstrations of one configuration on disk; a later call may add episodes, tasks and suites."""
 
     out: Path
     identity: Mapping[str, Any]  # what makes the episodes what they are
@@ -93,14 +94,22 @@ class DemoFolder:
         """Return the episodes that are not yet stored."""
         return [episode for episode in episodes if not path_of(self.out, episode.id).exists()]
 
-    def is_assembled(self, episodes: list[Episode]) -> bool:
-        """Return whether the data set holds exactly these episodes."""
+    def stored(self) -> list[Episode]:
+        """Return every demonstration in the folder, of this call and of earlier ones, in the order of the data set."""
+        names = [path.stem.rsplit("-", 3) for path in (self.out / EPISODES).glob("*.npz")]
+        return sorted(
+            Episode(suite, int(task[1:]), int(number[1:]), int(repetition[1:]), self.identity["seed"])
+            for suite, task, number, repetition in names
+        )
+
+    def is_assembled(self) -> bool:
+        """Return whether the data set holds exactly the stored demonstrations."""
         from rdvla_bench.policies.rdvla.training.shards import MANIFEST
 
-        return self.about.get("episodes") == [e.id for e in episodes] and (self.out / MANIFEST).exists()
+        return self.about.get("episodes") == [e.id for e in self.stored()] and (self.out / MANIFEST).exists()
 
-    def assemble(self, episodes: list[Episode], task_names: Mapping[tuple[str, int], str]) -> None:
-        """Write the data set of ``episodes`` in their order, then the counts.
+    def assemble(self) -> None:
+        """Write the data set of all stored demonstrations, then the counts.
 
         Raises:
             UsageError: none of them has a frame.
@@ -109,13 +118,14 @@ class DemoFolder:
 
         for old in [self.out / MANIFEST, *self.out.glob("shard-*.npz")]:
             old.unlink(missing_ok=True)
+        episodes = self.stored()
         counts: dict[str, dict[str, dict[str, Any]]] = {}
 
         def frames() -> Iterator[Sample]:
             for episode in episodes:
                 stored = load(path_of(self.out, episode.id))
                 suite = counts.setdefault(episode.suite, {})
-                _count(suite, task_names[episode.suite, episode.task], stored)
+                _count(suite, load_suite(episode.suite).tasks[episode.task].name, stored)
                 yield from samples(stored)
 
         stream = frames()
