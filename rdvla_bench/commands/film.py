@@ -15,6 +15,8 @@ from rdvla_bench.errors import MissingExtra
 from rdvla_bench.types import Observation, Outcome
 
 ZOOM = 2
+BLOCK = 16
+"""Pixels of H.264's blocks, of which a picture has whole ones."""
 STRIP = 96
 """Height of the text strip, in pixels."""
 _INK, _PAPER, _GOOD, _BAD, _DIM = (235, 235, 235), (18, 18, 22), (86, 180, 233), (230, 159, 0), (150, 150, 150)
@@ -126,9 +128,10 @@ def draw(frame: Frame, caption: Caption, *, is_last: bool) -> NDArray[np.uint8]:
         from PIL import Image, ImageDraw, ImageFont
     except ModuleNotFoundError as error:
         raise MissingExtra("--video", "video", f"no module '{error.name}'") from error
-    cameras = _side_by_side([frame.images[name] for name in sorted(frame.images)])
+    largest_first = sorted(frame.images, key=lambda name: (-len(frame.images[name]), name))
+    cameras = _side_by_side([frame.images[name] for name in largest_first])
     cameras = cameras.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
-    height, width = cameras.shape[:2]
+    height, width = cameras.shape[0], -(-cameras.shape[1] // BLOCK) * BLOCK
     canvas = Image.new("RGB", (width, height + STRIP), _PAPER)
     canvas.paste(Image.fromarray(cameras), (0, 0))
     pen, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(14)
@@ -146,7 +149,7 @@ def draw(frame: Frame, caption: Caption, *, is_last: bool) -> NDArray[np.uint8]:
 
 
 def _side_by_side(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return one picture of several, each at the top of a column, padded to a common height that video can have."""
+    """Return one picture of several, each at the top of a column, padded to a common height."""
     height = max(len(image) for image in images)
     padded = [np.pad(image, ((0, height - len(image)), (0, 0), (0, 0))) for image in images]
     return np.concatenate(padded, axis=1)
