@@ -7,11 +7,14 @@ straight down, or the gripper has just opened or closed.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rdvla_bench.errors import UsageError
 
 _SLOW = 0.35  # length of the translation, in action units, below which the hand is about to arrive
 _STEEP = 2.0  # a motion is straight down where it sinks this many times faster than it moves sideways
@@ -26,17 +29,32 @@ class NoiseRecipe:
 
     clean_share: float = 0.15  # episodes without noise
     mild_share: float = 0.60  # episodes with bursts at the mild rate; the rest has the strong one
-    mild_rate: float = 0.035
+    mild_rate: float = 0.035  # that a burst begins in a step
     strong_rate: float = 0.06
-    burst_steps: tuple[int, int] = (2, 8)
+    burst_steps: tuple[int, int] = (2, 8)  # shortest and longest
     start_share: float = (
         0.5  # of the noisy episodes: those that begin with a burst; the others begin with a clean chunk
     )
-    start_steps: tuple[int, int] = (4, 10)
+    start_steps: tuple[int, int] = (4, 10)  # shortest and longest such burst
     translation_std: float = 0.5  # of a burst's direction, in action units
     rotation_std: float = 0.12
     jitter: float = 0.2  # standard deviation of the single steps of a burst, of the direction's
     careful: float = 0.5  # factor near the objects
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            UsageError: naming the value and what is allowed.
+        """
+        for name in ("clean_share", "mild_share", "mild_rate", "strong_rate", "start_share"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "0 to 1")
+        _require(self.clean_share + self.mild_share <= 1, "mild_share", self.mild_share, "at most 1 - clean_share")
+        for name in ("burst_steps", "start_steps"):
+            low, high = getattr(self, name)
+            _require(1 <= low <= high, name, (low, high), "two numbers of steps, 1 or more, ascending")
+        for name in ("translation_std", "rotation_std", "jitter", "careful"):
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "0 or more")
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for the manifest."""
@@ -54,6 +72,11 @@ class Bursts:
     direction: Motion = field(default_factory=lambda: np.zeros(6, np.float32))
     grip: float = 0.0  # the last gripper value, 0 before the first
     switched: int = -_AFTER_SWITCH  # the step at which the gripper last opened or closed
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"noise.{name} {value}: expected {expected}")
 
 
 def begin(recipe: NoiseRecipe, chunk: int, rng: np.random.Generator) -> Bursts:

@@ -101,6 +101,15 @@ def test_the_recipe_decides_how_many_episodes_are_clean_and_begin_with_a_burst()
     assert {kind.quiet for kind in kinds if kind.rate and not kind.left} == {8}
 
 
+def test_an_episode_that_does_not_begin_with_a_burst_begins_with_a_clean_chunk() -> None:
+    recipe, label = NoiseRecipe(clean_share=0, start_share=0, mild_rate=1, strong_rate=1), np.ones(7, np.float32)
+    now, clean = begin(recipe, 8, np.random.default_rng(0)), []
+    for i in range(10):
+        noise, now = advance(recipe, now, label, np.random.default_rng(i))
+        clean.append(not noise.any())
+    assert clean == [True] * 8 + [False] * 2
+
+
 def test_labels_are_the_experts_own_actions_from_where_the_noise_took_it(tmp_path: Path) -> None:
     assert demos(tmp_path, "--tasks", "can", "--episodes", "8", "--noise.clean-share", "0") == 0
     differing = 0
@@ -192,6 +201,8 @@ def test_an_expert_that_always_fails_leaves_no_data_set(tmp_path: Path, capsys: 
         (["--episodes", "0"], "--episodes 0: expected 1 or more"),
         (["--image-size", "0"], "--image-size 0: expected 1 or more pixels"),
         (["--workers", "-1"], "--workers -1"),
+        (["--noise.mild-share", "0.9"], "noise.mild_share 0.9: expected at most 1 - clean_share"),
+        (["--noise.burst-steps", "5", "2"], "noise.burst_steps (5, 2): expected two numbers of steps"),
         (["--expert", "exprt"], "Did you mean 'expert'?"),
     ],
 )
