@@ -6,6 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +165,23 @@ def test_the_same_bytes_from_workers_and_after_a_loss(tmp_path: Path) -> None:
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
 
 
+def test_a_killed_recording_resumes_to_the_same_bytes(tmp_path: Path) -> None:
+    many = ["--tasks", "can", "--episodes", "80", "--workers", "0"]
+    fake = ["--suite", "fake_arm", "--expert", "fake-expert", "--image-size", "8", "--out", str(tmp_path / "killed")]
+    process = subprocess.Popen([sys.executable, "-m", "rdvla_bench.demos", *fake, *many], stdout=subprocess.DEVNULL)
+    while len(list((tmp_path / "killed").glob("episodes/*.npz"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "killed" / "manifest.json").exists()
+    assert demos(tmp_path / "killed", "--tasks", "can", "--episodes", "80") == 0
+    demos(tmp_path / "whole", "--tasks", "can", "--episodes", "80")
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
 def test_a_later_call_adds_to_the_folder(tmp_path: Path) -> None:
-    demos(tmp_path / "once", "--episodes", "2")
+    demos(tmp_path / "once", "--tasks", "can,jar", "--episodes", "2")
     demos(tmp_path / "twice", "--tasks", "can", "--episodes", "2")
     demos(tmp_path / "twice", "--tasks", "jar", "--episodes", "2")
     assert contents(tmp_path / "once") == contents(tmp_path / "twice")
@@ -434,13 +451,14 @@ def test_the_lerobot_export_reads_back_as_what_was_recorded(tmp_path: Path) -> N
     common = ["--episodes", "3", "--noise.clean-share", "0"]
     assert demos(tmp_path / "demos", *common, "--lerobot", str(tmp_path / "lerobot")) == 0
     data, first = _lerobot(tmp_path / "lerobot"), 0
-    for number in range(3):  # the jar's episodes failed and are left out
-        stored = load(path_of(tmp_path / "demos", f"fake_arm-t00-s{number:03d}-r0")).arrays
+    for task, number in product((0, 2), range(3)):  # the jar's episodes failed and are left out
+        stored = load(path_of(tmp_path / "demos", f"fake_arm-t{task:02d}-s{number:03d}-r0")).arrays
         for step, proprio, chunk in zip(stored["frames"], stored["proprio"], stored["chunk"], strict=True):
             sample = data[first + int(step)]
             np.testing.assert_array_equal(sample["chunk"], chunk)
             np.testing.assert_array_equal(sample["proprio"], proprio)
             assert sample["images"]["agentview"].shape == (16, 16, 3)
+            assert sample["instruction"] == ("grab the can", "", "grab the cup")[task]
             row = list(stored["frames"]).index(step)
             np.testing.assert_array_equal(shrink(sample["images"]["agentview"], 8), stored["image_cam"][row])
         first += len(stored["labels"])

@@ -104,17 +104,23 @@ class Recorder(Worker):
 
     def _environment(self, suite: Suite, task: int) -> BenchEnv:
         """Return the environment of the first pass."""
-        if self._env is None or self._task != (suite.name, task):
-            self.close_env()
+        self._turn_to(suite, task)
+        if self._env is None:
             self._env = self._build(suite, task, cameras=(), privileged=True)
-            self._task = (suite.name, task)
         return self._env
 
     def _seeing(self, suite: Suite, task: int) -> BenchEnv:
-        """Return the environment of the second pass; the first is there already."""
+        """Return the environment of the second pass."""
+        self._turn_to(suite, task)
         if self._drawn is None:
             self._drawn = self._build(suite, task, cameras=None, privileged=False)
         return self._drawn
+
+    def _turn_to(self, suite: Suite, task: int) -> None:
+        """Close what was built for another task."""
+        if self._task != (suite.name, task):
+            self.close_env()
+            self._task = (suite.name, task)
 
     def _build(self, suite: Suite, task: int, *, cameras: tuple[str, ...] | None, privileged: bool) -> BenchEnv:
         cpu = time.process_time()

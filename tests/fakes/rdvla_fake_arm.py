@@ -44,7 +44,7 @@ class FakeArm:
     def step_chunk(self, actions: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         for action in actions:
             self.pos = self.pos + action[:3].astype(np.float64)
-            is_there = np.linalg.norm(self.pos - self.target) < 0.5 and action[6] > 0 and self.task == 0
+            is_there = np.linalg.norm(self.pos - self.target) < 0.5 and action[6] > 0 and self.task != 1
             self.closed, self.steps = self.closed + int(is_there), self.steps + 1
             if self.closed >= 5 or self.steps >= 40:
                 break
@@ -58,7 +58,7 @@ class FakeArm:
         return {
             "images": dict.fromkeys(self.cameras, pixels.astype(np.int64).astype(np.uint8)),
             "proprio": np.concatenate([self.pos, np.zeros(5)]).astype(np.float32),
-            "instruction": f"grab the {('can', 'jar')[self.task]}",
+            "instruction": f"grab the {('can', 'jar', 'cup')[self.task]}",
         }
 
     def _info(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def demo_start(suite: str, task: int, seed: int, number: int) -> dict[str, Any]:
 ARM = Suite(
     name="fake_arm",
     benchmark="fake_arm",
-    tasks=(Task("can", "grab the can"), Task("jar", "grab the jar")),
+    tasks=(Task("can", "grab the can"), Task("jar", "grab the jar"), Task("cup", "grab the cup")),
     n_starts=10,
     start_option="start",
     env_id="rdvla_fakes/Arm-v0",
