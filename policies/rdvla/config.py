@@ -122,14 +122,14 @@ NANO = RdvlaConfig(
     backbone=BackboneConfig(
         dino=Transformer(width=96, layers=3, heads=3, ffn=384),
         siglip=Transformer(width=96, layers=3, heads=3, ffn=384),
-        llm=Transformer(width=128, layers=4, heads=2, ffn=384, kv_heads=1),  # 64 a head, as in Qwen2.5
+        llm=Transformer(width=128, layers=3, heads=2, ffn=384, kv_heads=1),  # 64 a head, as in Qwen2.5
         image_size=64,
         patch=16,
         vocab=4096,
         latents=16,
     ),
-    # The released taps are L/2 - 1 and L - 1 of L blocks.
-    head=HeadConfig(width=128, heads=4, prelude_taps=(1,), core_taps=(3, 3), coda_taps=(3,)),
+    # The released taps are L/2 - 1 and L - 1 of L blocks; here the first one is rounded up.
+    head=HeadConfig(width=128, heads=4, prelude_taps=(1,), core_taps=(2, 2), coda_taps=(2,)),
 )
 
 CONFIGS: Mapping[str, RdvlaConfig] = {config.name: config for config in (NANO, RDVLA_05B)}

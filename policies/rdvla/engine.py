@@ -22,7 +22,7 @@ from rdvla_bench.policies.rdvla.recurrence import Exit, Head, Recurrence
 
 Q = TypeVar("Q")
 
-READ_TOGETHER = 8
+READ_TOGETHER = 16
 """Waiting queries that are read at once, if there are as many slots; more where more slots are free."""
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -85,6 +86,7 @@ class RdvlaPolicy(Policy):
         self.exit_rule = exit_rule
         self.horizon = horizon
         self.interface = interface or UntrainedInterface(model.config.backbone)
+        self._tokens = lru_cache(maxsize=256)(self.interface.tokens)  # an episode asks with the same words throughout
         self.padded_slots = padded_slots
         self.device = model.head.action_queries.device
         self.batch_is_exact = padded_slots > 0 and self.device.type == "cpu"
@@ -118,7 +120,7 @@ class RdvlaPolicy(Policy):
         begun = time.perf_counter()
         config = self.model.config
         pixels, proprio = self._pixels(obs), self.interface.proprio(_proprio(obs, config))
-        text = self.interface.tokens(obs["instruction"])
+        text = self._tokens(obs["instruction"])
         sizes = [len(obs["images"][camera]) for camera in config.backbone.cameras]
         return _Query(pixels, text, proprio, sizes, time.perf_counter() - begun)
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rdvla_bench.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from rdvla_bench.commands.bench_model_loops import Case, Latency
+    from rdvla_bench.commands.bench_model_loops import Case, Clock, Latency
 
 DEPTHS = (1, 2, 4, 8, 16, 32)
 
@@ -36,7 +36,9 @@ class Model:
     latency: str = ""
     """Also measure one query of this configuration by depth: backbone, head, and on a GPU memory."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """cpu: one thread, CPU seconds; cuda: wall seconds."""
+    """cpu: CPU seconds of one thread; cuda: wall seconds."""
+    wall: bool = False
+    """On a CPU, also measure wall seconds, each way given every core. Worth reading on a quiet machine only."""
     seed: int = 0
     """Seed of queries, noise and drawn weights."""
     out: Path | None = None
@@ -49,6 +51,7 @@ class Row:
 
     model: str
     part: str
+    clock: str  # what is counted, and of how many threads
     slots: int
     n_queries: int
     published_s: float  # seconds a query, median over repeats
@@ -92,8 +95,9 @@ def measure(options: Model) -> int:
         else:
             cases = loops.query_case(name, *arguments)
         for case in cases:
-            rows += _compare(case, slots, options)
-            Console().print(_table(_HEADER, map(_cells, rows[-len(slots) :])))
+            for clock in loops.clocks(options.device, wall=options.wall):
+                rows += _compare(case, slots, options, clock)
+                Console().print(_table(_HEADER, map(_cells, rows[-len(slots) :])))
     by_depth = loops.latencies(options.latency, DEPTHS, 10, options.device) if options.latency else []
     if by_depth:
         Console().print(_table(_LATENCY_HEADER, map(_latency_cells, by_depth)))
@@ -109,16 +113,16 @@ def _numbers(text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
-def _compare(case: Case, slots: Sequence[int], options: Model) -> list[Row]:
+def _compare(case: Case, slots: Sequence[int], options: Model, clock: Clock) -> list[Row]:
     from rdvla_bench.commands.bench_model_loops import timed
 
     seconds = {n: _Seconds() for n in slots}
-    timed(lambda: case.ours(1), options.device)  # the first run pays for what the libraries set up
+    timed(lambda: case.ours(1), clock)  # the first run pays for what the libraries set up
     for _ in range(options.repeats):
-        published_s, wanted = timed(case.published, options.device)
+        published_s, wanted = timed(case.published, clock)
         answers = {}
         for n in slots:
-            ours_s, answers[n] = timed(lambda n=n: case.ours(n), options.device)  # type: ignore[misc]
+            ours_s, answers[n] = timed(lambda n=n: case.ours(n), clock)  # type: ignore[misc]
             seconds[n].published.append(published_s)
             seconds[n].ours.append(ours_s)
     rows = []
@@ -129,6 +133,7 @@ def _compare(case: Case, slots: Sequence[int], options: Model) -> list[Row]:
             Row(
                 model=case.model,
                 part=case.part,
+                clock=clock.name,
                 slots=n,
                 n_queries=options.queries,
                 published_s=median(seconds[n].published) / options.queries,
@@ -143,7 +148,17 @@ def _compare(case: Case, slots: Sequence[int], options: Model) -> list[Row]:
 
 
 _HEADER = (
-    *("model", "part", "batch", "published: queries/s", "ours: queries/s", "ratio", "mean depth", "equal depths"),
+    *(
+        "model",
+        "part",
+        "seconds",
+        "batch",
+        "published: queries/s",
+        "ours: queries/s",
+        "ratio",
+        "mean depth",
+        "equal depths",
+    ),
     "largest difference",
 )
 _LATENCY_HEADER = ("depth", "backbone ms", "head ms", "peak MiB")
@@ -153,6 +168,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (
         row.model,
         row.part,
+        row.clock,
         str(row.slots),
         f"{1 / row.published_s:.3g}",
         f"{1 / row.ours_s:.3g}",

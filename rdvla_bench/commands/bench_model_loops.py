@@ -9,6 +9,7 @@ handed in, where the published one comes from the global generator, so that ther
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -236,19 +237,40 @@ def _calibrated(head: RecurrentHead, inputs: Sequence[Inputs], start: Sequence[T
     return MeanSquaredChange(delta=float(min(middles, key=lambda delta: abs(mean_depth(delta) - PAPER_DEPTH))))
 
 
-def timed(call: Callable[[], list[Stop]], device: str) -> tuple[float, list[Stop]]:
-    """Return seconds and result: CPU seconds of one thread, or wall seconds of a GPU that has finished."""
-    with torch.inference_mode(), one_thread():
-        begun = _seconds(device)
-        result = call()
-        return _seconds(device) - begun, result
+@dataclass(frozen=True)
+class Clock:
+    """What seconds mean, and how many threads PyTorch gets for them."""
+
+    name: str
+    threads: int
+    read: Callable[[], float]
 
 
-def _seconds(device: str) -> float:
+def clocks(device: str, *, wall: bool) -> list[Clock]:
+    """Return the clocks to measure by: CPU seconds of one thread, with ``wall`` wall seconds of all cores too."""
     if device == "cuda":
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
+        return [Clock("wall, GPU", 1, _finished_gpu)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    every = [Clock(f"wall, {cores} threads", cores, time.perf_counter)] if wall else []
+    return [Clock("CPU, 1 thread", 1, time.process_time), *every]
+
+
+def timed(call: Callable[[], list[Stop]], clock: Clock) -> tuple[float, list[Stop]]:
+    """Return seconds and result."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(clock.threads)
+    try:
+        with torch.inference_mode():
+            begun = clock.read()
+            result = call()
+            return clock.read() - begun, result
+    finally:
+        torch.set_num_threads(before)
+
+
+def _finished_gpu() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @dataclass(frozen=True)
