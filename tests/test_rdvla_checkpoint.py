@@ -320,7 +320,8 @@ def test_q99_scaling_by_hand() -> None:
 
 def test_gripper_is_closed_below_one_half_and_open_above() -> None:
     values = np.array([0.0, 0.49, 0.5, 0.51, 1.3], np.float32)
-    np.testing.assert_array_equal(gripper_to_env(values), [1, 1, 0, -1, -1])
+    np.testing.assert_array_equal(gripper_to_env(values, opens=-1.0), [1, 1, 0, -1, -1])
+    np.testing.assert_array_equal(gripper_to_env(values, opens=1.0), [-1, -1, 0, 1, 1])
 
 
 def test_images_go_through_the_released_steps() -> None:

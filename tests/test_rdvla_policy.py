@@ -31,7 +31,7 @@ from rdvla_bench.seeding import generator  # noqa: E402
 from rdvla_bench.types import Observation  # noqa: E402
 
 # Recorded with numpy 2.4.6; a change means that the weights of every untrained run before it were others.
-NANO_SHA256 = "257500296f22beba3075114a1d709588ed8728119bbfc3c7b9ca66e77c6579da"
+NANO_SHA256 = "17e3b4a5ce01fddda1aa7fb582ac0b464184dcf4809faf88d6c145392d7d03be"
 INSTRUCTIONS = ("pick up the milk", "turn on the stove and put the moka pot on it", "open the drawer")
 
 

@@ -46,7 +46,7 @@ def trainer(recipe: Recipe = RECIPE, n: int = 5) -> Trainer:
 
 def tiny_batch() -> Batch:
     data = FakeDemonstrations(2)
-    return collate(data, [0, 1], TrainedInterface(tiny_config().backbone, data.statistics), CPU)
+    return collate(data, [0, 1], TrainedInterface(tiny_config(), data.statistics), CPU)
 
 
 def finish(session: Session, steps: int) -> None:

@@ -8,6 +8,8 @@ is called, not before.
 wrote; sizes and statistics stand in the file. Without one the model is untrained, by default ``nano``, and its card
 says so; ``weights_seed`` chooses the weights.
 
+``benchmark`` chooses cameras and conventions; a run says by itself what it plays. A model of ours knows its own.
+
 ``padded_slots=N`` computes every query in a batch of N, so that a batched answer has the bits of a single one (CPU).
 """
 
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 Criterion = Literal["mse", "l2", "cosine"]
 Sense = Literal["paper", "released"]
 Device = Literal["cpu", "cuda"]
+Benchmark = Literal["libero", "calvin"]
 Horizon = FixedHorizon | BinaryHorizon | ReleasedBinaryHorizon | LinearDecayHorizon | ReleasedLinearDecayHorizon
 
 TRAINED_HERE = ".safetensors"  # a file; the released layout is a folder
@@ -57,6 +60,7 @@ def fixed(
     weights_seed: int = 0,
     padded_slots: int = 0,
     device: Device = "cpu",
+    benchmark: Benchmark | None = None,
 ) -> Policy:
     """Build ``rdvla-fixed``: the same depth at every query.
 
@@ -83,6 +87,7 @@ def adaptive(
     weights_seed: int = 0,
     padded_slots: int = 0,
     device: Device = "cpu",
+    benchmark: Benchmark | None = None,
 ) -> Policy:
     """Build ``rdvla-adaptive``: stop when the chunk settles; execute less of it when that took long (eq. 8).
 
@@ -111,6 +116,7 @@ def linear_decay(
     weights_seed: int = 0,
     padded_slots: int = 0,
     device: Device = "cpu",
+    benchmark: Benchmark | None = None,
 ) -> Policy:
     """Build ``rdvla-linear-decay``: one action fewer for each iteration beyond ``tau_base`` (eq. 9).
 
@@ -138,6 +144,7 @@ def pure(
     weights_seed: int = 0,
     padded_slots: int = 0,
     device: Device = "cpu",
+    benchmark: Benchmark | None = None,
 ) -> Policy:
     """Build ``rdvla-pure``: stop when the chunk settles; a constant horizon (Table II, "pure KL")."""
     settings = dict(locals())
@@ -176,6 +183,7 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
     if not is_trained_here:  # before anything heavy is loaded
         settings = {**settings, "config": settings["config"] or ("nano" if checkpoint is None else "rdvla-0.5b")}
         _require_fit(name, horizon, named_config(settings["config"]))
+        settings["benchmark"] = settings["benchmark"] or "libero"
 
     import torch
 
@@ -220,7 +228,7 @@ class _Weighted(NamedTuple):
 def _load_untrained(settings: dict[str, Any]) -> _Weighted:
     from rdvla_bench.policies.rdvla.model import untrained
 
-    model = untrained(named_config(settings["config"]), settings["weights_seed"])
+    model = untrained(named_config(settings["config"]).on(settings["benchmark"]), settings["weights_seed"])
     kept = {key: value for key, value in settings.items() if key not in ("checkpoint", "unnorm_key")}
     return _Weighted(model, "untrained", None, kept)
 
@@ -228,7 +236,9 @@ def _load_untrained(settings: dict[str, Any]) -> _Weighted:
 def _load_released(settings: dict[str, Any]) -> _Weighted:
     from rdvla_bench.policies.rdvla.checkpoint import load
 
-    loaded = load(settings["checkpoint"], named_config(settings["config"]), settings["unnorm_key"])
+    loaded = load(
+        settings["checkpoint"], named_config(settings["config"]).on(settings["benchmark"]), settings["unnorm_key"]
+    )
     key, conventions = loaded.interface.statistics.key, loaded.interface.describe()
     there = {"checkpoint": loaded.name, "unnorm_key": key, "interface": conventions}
     return _Weighted(loaded.model, loaded.name, loaded.interface, {**settings, **there})
@@ -243,10 +253,19 @@ def _load_trained_here(settings: dict[str, Any]) -> _Weighted:
             raise UsageError(f"{key} has no effect beside checkpoint={settings['checkpoint']}: it stands in the file")
     loaded = read_model(Path(settings["checkpoint"]))
     sizes = loaded.model.config
-    interface = TrainedInterface(sizes.backbone, loaded.statistics, loaded.vocabulary)
+    if settings["benchmark"] not in (None, sizes.benchmark):
+        raise UsageError(
+            f"checkpoint={settings['checkpoint']} was trained on {sizes.benchmark}, not on {settings['benchmark']}"
+        )
+    interface = TrainedInterface(sizes, loaded.statistics, loaded.vocabulary)
     name = f"{sizes.name}, {loaded.origin['step']} steps"
     kept = {key: value for key, value in settings.items() if key not in ("checkpoint", "unnorm_key", "weights_seed")}
-    there = {"config": sizes.name, "interface": interface.describe(), "origin": dict(loaded.origin)}
+    there = {
+        "config": sizes.name,
+        "benchmark": sizes.benchmark,
+        "interface": interface.describe(),
+        "origin": dict(loaded.origin),
+    }
     return _Weighted(loaded.model, name, interface, {**kept, **there})
 
 

@@ -109,6 +109,7 @@ def load(checkpoint: str, sizes: RdvlaConfig, unnorm_key: str | None) -> Release
         _tokenizer(words, config.backbone.vocab),
         hashlib.sha256(words.read_bytes()).hexdigest(),
         config.backbone.image_size,
+        config.convention,
     )
     return Released(folder.name, with_weights(config, _state(folder, config)), interface)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rdvla_bench.errors import UnknownName, UsageError
+from rdvla_bench.policies.rdvla.conventions import BENCHMARKS, Convention, Rotation, proprio_width
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,18 @@ class RdvlaConfig:
     name: str
     backbone: BackboneConfig
     head: HeadConfig
+    benchmark: str = "libero"
+    rotation: Rotation = "as-is"  # how the tool's rotation is read; released weights: as it is
 
     def __post_init__(self) -> None:
-        """Refuse a head that reads what the language model does not have."""
+        """Refuse a head that reads what the language model, or the benchmark, does not have."""
+        if self.benchmark not in BENCHMARKS:
+            raise UnknownName("benchmark", self.benchmark, BENCHMARKS, f"known: {', '.join(BENCHMARKS)}")
+        if self.head.proprio != proprio_width(self.rotation):
+            raise UsageError(
+                f"config {self.name}: a head of {self.head.proprio} proprio values, but with rotation "
+                f"'{self.rotation}' there are {proprio_width(self.rotation)}"
+            )
         layers = self.backbone.llm.layers
         if self.head.width != self.backbone.llm.width:
             raise UsageError(
@@ -98,6 +108,22 @@ class RdvlaConfig:
             )
         if not all(0 <= tap < layers for tap in self.head.taps):
             raise UsageError(f"config {self.name}: taps {self.head.taps} are not all in 0..{layers - 1}")
+
+    @property
+    def convention(self) -> Convention:
+        """Return what the benchmark shows and takes."""
+        return BENCHMARKS[self.benchmark]
+
+    def on(self, benchmark: str) -> RdvlaConfig:
+        """Return the same model with another benchmark's cameras and conventions.
+
+        Raises:
+            UnknownName: no such benchmark.
+        """
+        if benchmark not in BENCHMARKS:
+            raise UnknownName("benchmark", benchmark, BENCHMARKS, f"known: {', '.join(BENCHMARKS)}")
+        backbone = replace(self.backbone, cameras=BENCHMARKS[benchmark].cameras)
+        return replace(self, benchmark=benchmark, backbone=backbone)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain data for the policy card."""
@@ -129,10 +155,14 @@ NANO = RdvlaConfig(
         latents=16,
     ),
     # The released taps are L/2 - 1 and L - 1 of L blocks; here the first one is rounded up.
-    head=HeadConfig(width=128, heads=4, prelude_taps=(1,), core_taps=(2, 2), coda_taps=(2,)),
+    head=HeadConfig(width=128, heads=4, proprio=11, prelude_taps=(1,), core_taps=(2, 2), coda_taps=(2,)),
+    rotation="matrix",
 )
 
-CONFIGS: Mapping[str, RdvlaConfig] = {config.name: config for config in (NANO, RDVLA_05B)}
+NANO_96 = replace(NANO, name="nano-96", backbone=replace(NANO.backbone, image_size=96))
+"""Nano with 36 instead of 16 patches an image, where places have to be seen more exactly."""
+
+CONFIGS: Mapping[str, RdvlaConfig] = {config.name: config for config in (NANO, NANO_96, RDVLA_05B)}
 
 
 def named_config(name: str) -> RdvlaConfig:

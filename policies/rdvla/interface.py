@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdvla_bench.policies.rdvla.config import BackboneConfig
+from rdvla_bench.policies.rdvla.config import RdvlaConfig
+from rdvla_bench.policies.rdvla.conventions import read_proprio
 from rdvla_bench.policies.rdvla.images import resize
 from rdvla_bench.policies.rdvla.tokens import hashed_words, prompt
 
@@ -24,7 +25,7 @@ class Interface(Protocol):
         """Map a square (H, W, 3) image to what the towers see, (3, S, S) float32 in [0, 1]."""
 
     def proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map (P,) of the env to (P,) of the network."""
+        """Map (P,) of the env to what the network reads."""
 
     def actions(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map (K, A) of the network to the env's [-1, 1]."""
@@ -33,9 +34,10 @@ class Interface(Protocol):
 class UntrainedInterface:
     """Conventions that need no file: hashed words, one matrix a side, no statistics."""
 
-    def __init__(self, config: BackboneConfig) -> None:
-        """Take the vocabulary and the image size from ``config``."""
-        self._config = config
+    def __init__(self, config: RdvlaConfig) -> None:
+        """Take vocabulary, image size and the benchmark's conventions from ``config``."""
+        self._sizes = config
+        self._config = config.backbone
 
     def tokens(self, instruction: str) -> Sequence[int]:
         """Return hashed words."""
@@ -46,12 +48,12 @@ class UntrainedInterface:
         return resize(image, self._config.image_size)
 
     def proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return it as given: without a checkpoint there are no statistics to normalise with."""
-        return proprio
+        """Return it unscaled: without a checkpoint there are no statistics to normalise with."""
+        return read_proprio(self._sizes.convention, self._sizes.rotation, proprio, proprio)
 
     def actions(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Clip: without statistics the normalised action is the action.
 
-        The gripper value, -1 open to +1 closed, keeps its size where a trained policy's would be cut to its sign.
+        The gripper value keeps its size where a trained policy's would be cut to its sign.
         """
         return np.clip(chunk, -1.0, 1.0)

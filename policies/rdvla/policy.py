@@ -85,7 +85,7 @@ class RdvlaPolicy(Policy):
         self.card = card
         self.exit_rule = exit_rule
         self.horizon = horizon
-        self.interface = interface or UntrainedInterface(model.config.backbone)
+        self.interface = interface or UntrainedInterface(model.config)
         self._tokens = lru_cache(maxsize=256)(self.interface.tokens)  # an episode asks with the same words throughout
         self.padded_slots = padded_slots
         self.device = model.head.action_queries.device
@@ -198,6 +198,9 @@ class RdvlaStream:
 def _proprio(obs: Observation, config: RdvlaConfig) -> NDArray[np.float32]:
     """Return (P,) in the env's units."""
     proprio = np.asarray(obs["proprio"], np.float32)
-    if proprio.shape != (config.head.proprio,):
-        raise PolicyFault(f"expected proprio ({config.head.proprio},), got {proprio.shape}")
+    width = config.convention.n_proprio
+    if proprio.shape != (width,):
+        raise PolicyFault(f"expected proprio ({width},), got {proprio.shape}")
+    if not np.isfinite(proprio).all():
+        raise PolicyFault(f"proprio value {int(np.argmin(np.isfinite(proprio)))} is not finite: {proprio}")
     return proprio

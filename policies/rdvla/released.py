@@ -3,7 +3,8 @@
 image      JPEG (quality 95, 4:2:0) and back; Lanczos-3 to the towers' size, rounded to 8 bits; centre crop of 90 % of
            the area, stretched back bilinearly, cut down to 8 bits
 proprio    BOUNDS_Q99, clipped
-actions    BOUNDS_Q99 back; gripper 2x - 1, its sign, times -1; clipped to the env's limits, as its controller does
+actions    BOUNDS_Q99 back; gripper 2x - 1, its sign, on LIBERO times -1; clipped to the env's limits, as its controller
+           does
 
 Non-obvious: the script converts to 8 bits by rounding after the resize, and by flooring 255.5 x after the crop. Its
 JPEG decoder (TensorFlow's, fast integer DCT) differs from Pillow's by a level or two in some pixels.
@@ -24,6 +25,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from rdvla_bench.policies.rdvla.conventions import Convention
 from rdvla_bench.policies.rdvla.images import centre_crop, lanczos3
 from rdvla_bench.policies.rdvla.statistics import Statistics
 from rdvla_bench.policies.rdvla.tokens import prompt
@@ -55,10 +57,10 @@ def transform(image: NDArray[np.uint8], size: int) -> Tensor:
     return (cropped * 255.5).clamp(max=255.0).to(torch.uint8)
 
 
-def gripper_to_env(value: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Map the data set's 0 (close) .. 1 (open) to the env's +1 (close), -1 (open); 0 exactly between."""
-    closed: NDArray[np.float32] = -np.sign(2.0 * value - 1.0)
-    return closed
+def gripper_to_env(value: NDArray[np.float32], opens: float) -> NDArray[np.float32]:
+    """Map the data set's 0 (close) .. 1 (open) to the env's -``opens`` (close), ``opens``; 0 exactly between."""
+    moved: NDArray[np.float32] = np.float32(opens) * np.sign(2.0 * value - 1.0)
+    return moved
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,7 @@ class ReleasedInterface:
     tokenizer: Tokenizer
     tokenizer_sha256: str
     image_size: int
+    convention: Convention
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for the policy card: what the weights' digest does not cover."""
@@ -89,11 +92,11 @@ class ReleasedInterface:
         return transform(image, self.image_size).float() / 255.0
 
     def proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalise and clip."""
-        return self.statistics.proprio.normalise(proprio)
+        """Take the released eight values, normalise and clip."""
+        return self.statistics.proprio.normalise(proprio[..., list(self.convention.reads)])
 
     def actions(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Restore the units, give the gripper the env's convention, clip."""
         actions = self.statistics.action.restore(chunk)
-        actions[:, -1] = gripper_to_env(actions[:, -1])
+        actions[:, -1] = gripper_to_env(actions[:, -1], self.convention.opens)
         return np.clip(actions, -1.0, 1.0)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from rdvla_bench.policies.rdvla.config import BackboneConfig
+from rdvla_bench.policies.rdvla.config import RdvlaConfig
+from rdvla_bench.policies.rdvla.conventions import read_proprio
 from rdvla_bench.policies.rdvla.interface import UntrainedInterface
 from rdvla_bench.policies.rdvla.statistics import Statistics
 from rdvla_bench.policies.rdvla.stored_images import shrink
@@ -22,10 +23,10 @@ from rdvla_bench.policies.rdvla.tokens import prompt
 class TrainedInterface(UntrainedInterface):
     """Prompt as for untrained weights; images of 8 bits; proprioception and actions in the data set's bounds."""
 
-    def __init__(self, config: BackboneConfig, statistics: Statistics, vocabulary: str = "") -> None:
+    def __init__(self, config: RdvlaConfig, statistics: Statistics, vocabulary: str = "") -> None:
         """Take the sizes, the bounds of the training data, and the tokenizer.json of weights that began as released."""
         super().__init__(config)
-        self.cameras = config.cameras
+        self.cameras = config.backbone.cameras
         self.statistics = statistics
         self._vocabulary = vocabulary
         self._tokenizer = Tokenizer.from_str(vocabulary) if vocabulary else None
@@ -53,11 +54,12 @@ class TrainedInterface(UntrainedInterface):
         return {**bounds, "tokenizer_sha256": hashlib.sha256(self._vocabulary.encode()).hexdigest()}
 
     def proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalise (..., P) and clip."""
-        return self.statistics.proprio.normalise(proprio)
+        """Normalise (..., P), clip, and take what the network reads."""
+        scaled = self.statistics.proprio.normalise(proprio)
+        return read_proprio(self._sizes.convention, self._sizes.rotation, proprio, scaled)
 
     def actions(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Restore the units, cut the gripper to its sign (-1 open, +1 close), clip."""
+        """Restore the units, cut the gripper to its sign, clip."""
         actions = self.statistics.action.restore(np.clip(chunk, -1.0, 1.0))
         actions[:, -1] = np.where(chunk[:, -1] > 0, 1.0, -1.0)
         return np.clip(actions, -1.0, 1.0)

@@ -19,6 +19,7 @@ import tyro
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.policies.rdvla.config import HeadConfig, named_config
+from rdvla_bench.policies.rdvla.conventions import benchmark_with
 from rdvla_bench.policies.rdvla.training.lerobot_options import LerobotOptions
 from rdvla_bench.policies.rdvla.training.recipe import Recipe
 
@@ -257,6 +258,7 @@ def _run(arguments: TrainArguments) -> bool:
     from rdvla_bench.policies.rdvla.training.trainer import Trainer
 
     data = open_data(arguments.data, arguments.lerobot, config.head)
+    config = config.on(benchmark_with(data[0]["images"]))
     initial = read_initial(arguments.init, arguments.init_parts, config) if arguments.init else None
     trainer = Trainer(arguments.recipe, config, data, _device(arguments.device), initial)
     steps = arguments.recipe.steps

@@ -108,7 +108,7 @@ def read_model(path: Path) -> TrainedModel:
     tensors, header = _read(path, MODEL_FORMAT)
     try:
         config = config_from_json(header["config"])
-        statistics = parse(header["statistics"], None, config.head.action, config.head.proprio, str(path))
+        statistics = parse(header["statistics"], None, config.head.action, config.convention.n_proprio, str(path))
         origin: dict[str, Any] = {"step": int(header["origin"]["step"]), **header["origin"]}
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its header cannot be read ({type(error).__name__}: {error})") from error
@@ -140,7 +140,13 @@ def config_from_json(fields: Mapping[str, Any]) -> RdvlaConfig:
     backbone["cameras"] = tuple(backbone["cameras"])
     for taps in ("prelude_taps", "core_taps", "coda_taps"):
         head[taps] = tuple(head[taps])
-    return RdvlaConfig(fields["name"], BackboneConfig(**backbone), HeadConfig(**head))
+    return RdvlaConfig(
+        fields["name"],
+        BackboneConfig(**backbone),
+        HeadConfig(**head),
+        fields.get("benchmark", "libero"),
+        fields.get("rotation", "as-is"),
+    )
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:

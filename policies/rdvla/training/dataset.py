@@ -61,9 +61,9 @@ def check_fit(data: Dataset, config: RdvlaConfig) -> None:
             raise DatasetError(f"camera '{camera}': expected square (H, W, 3) uint8, got {image.shape} {image.dtype}")
     for name, given, wanted in (
         ("chunk", sample["chunk"].shape, (head.chunk, head.action)),
-        ("proprio", sample["proprio"].shape, (head.proprio,)),
+        ("proprio", sample["proprio"].shape, (config.convention.n_proprio,)),
         ("action bounds", (len(data.statistics.action.low),), (head.action,)),
-        ("proprio bounds", (len(data.statistics.proprio.low),), (head.proprio,)),
+        ("proprio bounds", (len(data.statistics.proprio.low),), (config.convention.n_proprio,)),
     ):
         if given != wanted:
             raise DatasetError(f"model {config.name} takes {name} {wanted}, the data has {given}")

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from rdvla_bench.errors import MissingExtra
 from rdvla_bench.policies.rdvla.config import HeadConfig
+from rdvla_bench.policies.rdvla.conventions import BENCHMARKS
 from rdvla_bench.policies.rdvla.statistics import Statistics
 from rdvla_bench.policies.rdvla.training.dataset import DatasetError, Sample
 from rdvla_bench.policies.rdvla.training.lerobot_images import EmbeddedImages
@@ -67,7 +68,7 @@ class LerobotDataset:
         if not len(table):
             raise DatasetError(f"{folder}: its {len(files)} files data/*/*.parquet hold no frame")
         self._episode, self._frame, self._task = (_integers(folder, table, name) for name in numbers)
-        self._proprio = _vectors(folder, table, state, head.proprio)
+        self._proprio = _vectors(folder, table, state, BENCHMARKS["libero"].n_proprio)
         self._action = _vectors(folder, table, action, head.action)
         self._action[:, -1] = _gripper(self._action[:, -1], options.gripper, f"{folder}: {action}")
         self._chunk = head.chunk

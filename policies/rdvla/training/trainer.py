@@ -74,7 +74,7 @@ class Trainer:
         # AdamW with torch's own betas and weight decay, as released.
         self.optimiser = torch.optim.AdamW(list(self.trained.values()), lr=recipe.learning_rate)
         self.average = {name: p.detach().clone() for name, p in self.trained.items()} if recipe.ema else {}
-        self._interface = TrainedInterface(config.backbone, data.statistics, self.vocabulary)
+        self._interface = TrainedInterface(config, data.statistics, self.vocabulary)
         self._order = DataOrder(len(data), recipe.batch_size, recipe.seed)
         self._depths = DepthDistribution(recipe.mean_depth, shallowest=recipe.min_depth, deepest=recipe.max_depth)
 

@@ -1,0 +1,97 @@
+"""What each benchmark shows and takes, and how the network reads it.
+
+The network's cameras are a fixed one and one on the wrist, its proprioception eight values of the suite's: position of
+the tool (3), its rotation (3), and two of the gripper. Released weights read them as they are. Models of ours read
+the rotation as the first two columns of its matrix instead: both benchmarks hold the tool near half a turn, where
+three angles jump by a whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdvla_bench.errors import UsageError
+
+Rotation = Literal["as-is", "matrix"]
+N_READ = 8
+"""Values of the suite's proprioception that the network gets: released code, PROPRIO_DIM of LIBERO and CALVIN."""
+_TURN = slice(3, 6)  # the rotation among them
+_WIDTH: Mapping[Rotation, int] = {"as-is": N_READ, "matrix": N_READ + 3}
+
+
+@dataclass(frozen=True)
+class Convention:
+    """One benchmark's observations and actions."""
+
+    cameras: tuple[str, str]  # fixed, wrist: their patches follow each other in this order
+    n_proprio: int  # values of the suite's proprioception
+    reads: tuple[int, ...]  # those that the network gets
+    turn: Literal["axis-angle", "euler"]  # what the three values of the rotation are; Euler angles extrinsic xyz
+    opens: float  # the gripper's action that opens it, +1 or -1
+
+
+BENCHMARKS: Mapping[str, Convention] = {
+    "libero": Convention(("agentview", "wrist"), 8, tuple(range(8)), "axis-angle", -1.0),
+    # released code: robot_obs[:7] + robot_obs[-1:]
+    "calvin": Convention(("static", "gripper"), 15, (*range(7), 14), "euler", 1.0),
+}
+
+
+def benchmark_with(cameras: Iterable[str]) -> str:
+    """Return the benchmark whose two cameras are among ``cameras``.
+
+    Raises:
+        UsageError: there is none.
+    """
+    given = set(cameras)
+    for name, convention in BENCHMARKS.items():
+        if given.issuperset(convention.cameras):
+            return name
+    known = "; ".join(f"{name}: {', '.join(c.cameras)}" for name, c in BENCHMARKS.items())
+    raise UsageError(f"cameras {', '.join(sorted(given)) or 'none'} are those of no benchmark ({known})")
+
+
+def proprio_width(rotation: Rotation) -> int:
+    """Return how many values the network's proprioception has."""
+    return _WIDTH[rotation]
+
+
+def read_proprio(
+    convention: Convention, rotation: Rotation, raw: NDArray[np.float32], scaled: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return what the network reads of (..., P) values, given as they are and scaled to the training data's bounds."""
+    values = scaled[..., list(convention.reads)]
+    if rotation == "as-is":
+        return values
+    angles = raw[..., list(convention.reads[_TURN])]
+    matrix = (axis_angle_matrix if convention.turn == "axis-angle" else euler_matrix)(angles)
+    columns = np.concatenate([matrix[..., 0], matrix[..., 1]], axis=-1)  # (..., 6)
+    parts = (values[..., : _TURN.start], columns, values[..., _TURN.stop :])
+    return np.concatenate(parts, axis=-1).astype(np.float32)
+
+
+def axis_angle_matrix(vector: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (..., 3, 3) of rotation vectors (..., 3) in rad: Rodrigues' formula."""
+    vector = np.asarray(vector, np.float64)
+    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
+    x, y, z = np.moveaxis(vector / np.maximum(angle[..., 0], 1e-12), -1, 0)
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*x.shape, 3, 3)
+    matrix: NDArray[np.float64] = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * (cross @ cross)
+    return matrix
+
+
+def euler_matrix(angles: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (..., 3, 3) = Rz Ry Rx of extrinsic xyz angles (..., 3) in rad."""
+    (cx, cy, cz), (sx, sy, sz) = (np.moveaxis(f(np.asarray(angles, np.float64)), -1, 0) for f in (np.cos, np.sin))
+    rows = [
+        *(cz * cy, cz * sy * sx - sz * cx, cz * sy * cx + sz * sx),
+        *(sz * cy, sz * sy * sx + cz * cx, sz * sy * cx - cz * sx),
+        *(-sy, cy * sx, cy * cx),
+    ]
+    return np.stack(rows, axis=-1).reshape(*cx.shape, 3, 3)

@@ -1,0 +1,80 @@
+"""Claims about what the network reads of each benchmark."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from rdvla_bench.errors import UnknownName, UsageError
+from rdvla_bench.policies.rdvla.config import NANO, RDVLA_05B
+from rdvla_bench.policies.rdvla.conventions import (
+    BENCHMARKS,
+    Convention,
+    axis_angle_matrix,
+    benchmark_with,
+    euler_matrix,
+    read_proprio,
+)
+from rdvla_bench.registry import load_policy
+
+CALVIN = BENCHMARKS["calvin"]
+
+
+def test_a_policy_is_told_which_benchmark_it_plays() -> None:
+    assert load_policy("rdvla-adaptive", {}, "calvin").card.cameras == ("static", "gripper")
+    assert load_policy("rdvla-adaptive", {}, "libero").card.cameras == ("agentview", "wrist")
+    assert load_policy("rdvla-adaptive", {"benchmark": "calvin"}, "libero").card.config["benchmark"] == "calvin"
+
+
+def test_a_policy_without_such_a_parameter_is_told_nothing() -> None:
+    assert load_policy("random", {}, "calvin").card.name == "random"
+
+
+def test_an_untrained_policy_answers_a_calvin_observation() -> None:
+    policy = load_policy("rdvla-adaptive", {}, "calvin")
+    images = {"static": np.zeros((200, 200, 3), np.uint8), "gripper": np.zeros((84, 84, 3), np.uint8)}
+    obs = {"images": images, "proprio": np.zeros(15, np.float32), "instruction": "open the drawer"}
+    chunk, _ = policy.act(obs, None, np.random.default_rng(0))  # type: ignore[arg-type]
+    assert chunk.actions.shape == (8, 7)
+
+
+def test_released_weights_read_eight_of_calvins_fifteen_values() -> None:
+    raw = np.arange(15, dtype=np.float32)
+    assert read_proprio(CALVIN, "as-is", raw, raw).tolist() == [0, 1, 2, 3, 4, 5, 6, 14]
+
+
+def test_rotations_agree_with_scipys() -> None:
+    rotation = pytest.importorskip("scipy.spatial.transform").Rotation
+    vectors = np.random.default_rng(0).uniform(-3, 3, (50, 3)).astype(np.float32)
+    vectors[0] = 0
+    np.testing.assert_allclose(axis_angle_matrix(vectors), rotation.from_rotvec(vectors).as_matrix(), atol=1e-6)
+    np.testing.assert_allclose(euler_matrix(vectors), rotation.from_euler("xyz", vectors).as_matrix(), atol=1e-6)
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_turn_across_pi_does_not_jump(benchmark: str) -> None:
+    here: Convention = BENCHMARKS[benchmark]
+    seen = []
+    for angle in (np.pi - 1e-3, -(np.pi - 1e-3)):
+        raw = np.zeros(here.n_proprio, np.float32)
+        raw[3] = angle
+        seen.append(read_proprio(here, "matrix", raw, raw))
+    assert seen[0].shape == (11,)
+    assert np.abs(seen[0] - seen[1]).max() < 0.01
+
+
+def test_cameras_tell_the_benchmark() -> None:
+    assert benchmark_with({"wrist", "agentview", "side"}) == "libero"
+    assert benchmark_with(["static", "gripper"]) == "calvin"
+    with pytest.raises(UsageError, match="cameras nose are those of no benchmark"):
+        benchmark_with(["nose"])
+
+
+def test_a_config_on_another_benchmark_differs_in_its_cameras_alone() -> None:
+    moved = RDVLA_05B.on("calvin")
+    assert moved.backbone.cameras == ("static", "gripper")
+    assert moved.on("libero") == RDVLA_05B
+    with pytest.raises(UnknownName, match="no benchmark 'calvn'"):
+        NANO.on("calvn")
