@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ def _join(x: Tensor) -> Tensor:
 
 
 def _dino_blocks(tower: Dinov2WithRegistersModel) -> list[_VisionBlock]:
-    def block(b: nn.Module) -> _VisionBlock:
+    def block(b: Any) -> _VisionBlock:
         a, scales = b.attention, (b.layer_scale1.lambda1, b.layer_scale2.lambda1)
         return _VisionBlock(b.norm1, a.q_proj, a.k_proj, a.v_proj, a.o_proj, b.norm2, b.mlp.fc1, b.mlp.fc2, scales)
 
@@ -75,7 +75,7 @@ def _dino_blocks(tower: Dinov2WithRegistersModel) -> list[_VisionBlock]:
 
 
 def _siglip_blocks(tower: SiglipVisionModel) -> list[_VisionBlock]:
-    def block(b: nn.Module) -> _VisionBlock:
+    def block(b: Any) -> _VisionBlock:
         a, mlp = b.self_attn, b.mlp
         return _VisionBlock(
             b.layer_norm1, a.q_proj, a.k_proj, a.v_proj, a.out_proj, b.layer_norm2, mlp.fc1, mlp.fc2, None
@@ -88,7 +88,8 @@ def _on_raw_pixels(embedding: nn.Conv2d, statistics: Statistics) -> tuple[Tensor
     """Return the (3 p p, width) matrix and the bias of a patch embedding with its pixels' normalisation inside."""
     mean, std = (embedding.weight.new_tensor(s).view(3, 1, 1) for s in statistics)
     weight = embedding.weight / std
-    return weight.flatten(1).t(), embedding.bias - (weight * mean).sum(dim=(1, 2, 3))
+    bias: Any = embedding.bias  # typed as optional; patch embeddings have one
+    return weight.flatten(1).t(), bias - (weight * mean).sum(dim=(1, 2, 3))
 
 
 class PreparedBackbone:
