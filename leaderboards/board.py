@@ -3,7 +3,7 @@
 Non-obvious:
 - An ERROR is no failure. It is counted apart, and rates, depths, queries and steps are taken over the other
   episodes. Because those are then no longer the planned sample, the rate is shown but not ranked; the same
-  holds while episodes are missing.
+  holds while episodes are missing, and where a resumed run drew its pictures from something else than it began with.
 - A suite's rate pools its episodes. The mean of suites weighs every suite alike.
 - Depth and model time are per query, pooled over the queries of the episodes in the row.
 """
@@ -43,6 +43,7 @@ class Score:
     steps: float | None  # mean an episode
     flops: float | None  # mean an episode; None unless known for each
     chain: ChainScore | None = None  # of a suite whose episodes are chains
+    appearances: int = 0  # how many different ones the policy was shown; 0 for a policy without cameras
 
     @property
     def scored(self) -> int:
@@ -55,6 +56,7 @@ class Score:
         missing = self.planned - self.done
         reasons = [f"{self.errors} error{'s' if self.errors > 1 else ''}"] if self.errors else []
         reasons += [f"{missing} of {self.planned} missing"] if missing else []
+        reasons += [f"{self.appearances} appearances mixed"] if self.appearances > 1 else []
         return ", ".join(reasons)
 
 
@@ -176,6 +178,7 @@ def _score(results: pd.DataFrame, suite: str, task: int | None, name: str, plann
         queries=mean(scored["queries"].tolist()),
         steps=mean(scored["steps"].tolist()),
         flops=None if scored["flops"].isna().any() else mean(scored["flops"].tolist()),
+        appearances=len(set(done["appearance"]) - {""}),
     )
 
 

@@ -102,7 +102,7 @@ def all_rows(run: str, board: Board) -> list[dict[str, Any]]:
 
 def score_json(score: Score) -> dict[str, Any]:
     """Return one score with what derives from it; ``unranked`` is the reason, "" if there is none."""
-    flat = {key: value for key, value in asdict(score).items() if key != "chain"}
+    flat = {key: value for key, value in asdict(score).items() if key not in {"chain", "appearances"}}
     chain = score.chain
     return {
         **flat,
