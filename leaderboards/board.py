@@ -43,7 +43,7 @@ class Score:
     steps: float | None  # mean an episode
     flops: float | None  # mean an episode; None unless known for each
     chain: ChainScore | None = None  # of a suite whose episodes are chains
-    appearances: int = 0  # how many different ones the policy was shown; 0 for a policy without cameras
+    appearances: tuple[str, ...] = ()  # what its pictures were drawn from and with; none for a policy without cameras
 
     @property
     def scored(self) -> int:
@@ -56,7 +56,7 @@ class Score:
         missing = self.planned - self.done
         reasons = [f"{self.errors} error{'s' if self.errors > 1 else ''}"] if self.errors else []
         reasons += [f"{missing} of {self.planned} missing"] if missing else []
-        reasons += [f"{self.appearances} appearances mixed"] if self.appearances > 1 else []
+        reasons += [f"{len(self.appearances)} appearances mixed"] if len(self.appearances) > 1 else []
         return ", ".join(reasons)
 
 
@@ -126,6 +126,12 @@ class Board:
         """Return whether the policy reads the simulator's state."""
         return bool(self.manifest["policy_card"].get("privileged"))
 
+    @property
+    def has_procedural_look(self) -> bool:
+        """Return whether the pictures were drawn in this project's look where the benchmark has one of its own."""
+        variant = self.manifest["protocol_card"].get("variant") or {}
+        return bool(variant.get("look") == "procedural")
+
 
 def load_board(folder: Path) -> Board:
     """Return the board of a run folder.
@@ -178,7 +184,7 @@ def _score(results: pd.DataFrame, suite: str, task: int | None, name: str, plann
         queries=mean(scored["queries"].tolist()),
         steps=mean(scored["steps"].tolist()),
         flops=None if scored["flops"].isna().any() else mean(scored["flops"].tolist()),
-        appearances=len(set(done["appearance"]) - {""}),
+        appearances=tuple(sorted(set(done["appearance"]) - {""})),
     )
 
 

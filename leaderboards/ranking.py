@@ -3,7 +3,7 @@
 Non-obvious:
 - Runs share a table only under one protocol card (name and hash), on one suite, with the same tasks and the same
   number of episodes a task. Anything else would rank the tasks, not the policies.
-- A run with errors or missing episodes, and a privileged policy, stand in the table without a rank.
+- A run with errors, missing episodes or mixed appearances, and a privileged policy, stand in the table without a rank.
 - Ranks follow the rate, or the average chain length, alone; whether a difference is more than chance is not said here.
 """
 
@@ -30,7 +30,6 @@ class Entry:
         reasons = [self.score.unranked] if self.score.unranked else []
         reasons += ["privileged"] if self.board.is_privileged else []
         return f"unranked: {', '.join(reasons)}" if reasons else ""
-
 
     @property
     def value(self) -> float | None:
@@ -76,6 +75,10 @@ class Group:
         for label, values in (
             ("GL renderer", dict.fromkeys((m["gl"] or {}).get("renderer") or "none used" for m in manifests)),
             ("git commit", dict.fromkeys(m["git_commit"] or "unknown" for m in manifests)),
+            (
+                "appearance",
+                dict.fromkeys(" and ".join(e.score.appearances) for e in self.entries if e.score.appearances),
+            ),
         ):
             if len(values) > 1:
                 said.append(f"{label} differs: {', '.join(values)}")

@@ -63,6 +63,11 @@ def execution_markdown(board: Board) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def tables_markdown(tables: Iterable[Table]) -> str:
+    """Return tables one below the other."""
+    return "\n\n".join(map(_markdown, tables)) + "\n"
+
+
 def groups_markdown(groups: Iterable[Group]) -> str:
     """Return several runs side by side."""
     parts = []

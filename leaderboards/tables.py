@@ -50,6 +50,8 @@ def banners(board: Board) -> list[str]:
         said.append("untrained: this policy's weights were never trained; its rates measure the harness, not a method.")
     if board.is_privileged:
         said.append("privileged: this policy reads the simulator's state; compare it with no policy that sees pixels.")
+    if board.has_procedural_look:
+        said.append("procedural look: drawn here, not the original's; compare it with no number under another card.")
     said += [f"not ranked: {s.suite}, {s.unranked}." for s in board.suite_scores if s.unranked]
     return said
 
@@ -60,11 +62,15 @@ def title(board: Board) -> str:
     return f"{config['policy']} on {', '.join(config['suites'])} under {config['protocol']}"
 
 
+def settings_text(board: Board) -> str:
+    """Return the settings given to the policy, "" where all are its defaults."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(board.manifest["config"]["settings"].items()))
+
+
 def provenance(board: Board) -> list[tuple[str, str]]:
     """Return where the numbers come from, as label and text. The same for every execution of one configuration."""
     manifest = board.manifest
     config, card, protocol = manifest["config"], manifest["policy_card"], manifest["protocol_card"]
-    settings = ", ".join(f"{key}={value}" for key, value in sorted(config["settings"].items()))
     weights = " ".join(filter(None, (str(card.get("weights", "")), str(card.get("weights_sha256", ""))[:12])))
     gl = manifest["gl"] or {}
     done = len(board.results)
@@ -75,7 +81,7 @@ def provenance(board: Board) -> list[tuple[str, str]]:
     return [
         ("policy card", f"{card.get('name', config['policy'])}, hash {manifest['policy_hash']}"),
         ("weights", weights or NOTHING),
-        ("settings", settings or "defaults"),
+        ("settings", settings_text(board) or "defaults"),
         ("protocol card", f"{config['protocol']}, hash {manifest['protocol_hash']}: {protocol.get('summary', '')}"),
         ("episodes", f"{done} of {manifest['planned']}, {per_task}, seed {config['seed']}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(manifest["versions"].items()))),
@@ -155,10 +161,11 @@ def cost_tables(board: Board) -> list[Table]:
 
 def group_tables(group: Group) -> list[Table]:
     """Return the results and the executions of runs that share a protocol card, a suite and its tasks."""
-    head = ("run", "policy", "weights", "seed")
+    head = ("run", "policy", "settings", "weights", "seed")
+    is_varied = len({settings_text(e.board) for e in group.entries}) > 1
     named = [
-        (e.run, e.board.manifest["config"]["policy"], str(e.board.manifest["policy_card"].get("weights", "")),
-         str(e.board.manifest["config"]["seed"]))
+        (e.run, e.board.manifest["config"]["policy"], (settings_text(e.board) or NOTHING) if is_varied else NOTHING,
+         str(e.board.manifest["policy_card"].get("weights", "")), str(e.board.manifest["config"]["seed"]))
         for e in group.entries
     ]  # fmt: skip
     width = max((len(e.score.chain.in_a_row) for e in group.entries if e.score.chain), default=0)
@@ -178,7 +185,7 @@ def group_tables(group: Group) -> list[Table]:
             group.title,
             ("rank", *head, *columns),
             tuple(results),
-            n_text=5,
+            n_text=6,
             legend=CHAIN_LEGEND if width else RESULTS_LEGEND,
         ),
         Table(f"{group.title}: execution", ("run", "policy", *COST_COLUMNS), tuple(costs), 2, COST_LEGEND),

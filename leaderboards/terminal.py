@@ -24,7 +24,7 @@ from rdvla_bench.leaderboards.tables import (
 )
 
 NARROW = 120  # columns; below, a table leaves out what it can rather than fold its numbers
-NARROW_LEAVES_OUT = {"name", "seed", "steps", "GFLOP", "standing", "batch", "wall-s/episode", "build CPU-s"}
+NARROW_LEAVES_OUT = {"name", "settings", "seed", "steps", "GFLOP", "standing", "batch", "wall-s/episode", "build CPU-s"}
 LOG_WIDTH = 160  # columns in a file or a pipe, where rich would assume 80 and fold every table
 
 
@@ -55,6 +55,13 @@ def print_groups(groups: Iterable[Group], console: Console | None = None) -> Non
         for note in group.notes:
             console.print(Text(note, style="bold yellow"))
         _print(costs, console)
+
+
+def print_tables(tables: Iterable[Table], console: Console | None = None) -> None:
+    """Print tables one below the other."""
+    console = console or log_console()
+    for table in tables:
+        _print(table, console)
 
 
 def _print(table: Table, console: Console) -> None:
