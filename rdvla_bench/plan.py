@@ -53,6 +53,11 @@ class Plan:
             for i in range(self.n_episodes)
         ]
 
+    @property
+    def n_planned(self) -> int:
+        """Return how many episodes there are."""
+        return self.n_episodes * sum(len(self.tasks[suite.name]) for suite in self.suites)
+
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a run to be continued."""
         return {

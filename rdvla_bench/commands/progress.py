@@ -50,10 +50,12 @@ class _Tallies:
         self._begun = time.monotonic()
         self._fresh = 0  # episodes of this session, for the ETA
 
-    def count(self, record: Record, *, fresh: bool) -> None:
-        """Count one episode; one of an earlier session says nothing about speed."""
+    def count(self, record: Record, *, fresh: bool, of: str) -> str:
+        """Count one episode and return its row; one of an earlier session says nothing about speed."""
         self._fresh += fresh
-        self.tallies[record.episode.suite].add(record)
+        row = f"{of} {record.episode.suite}".strip()
+        self.tallies[row].add(record)
+        return row
 
     def rate(self, tally: Tally) -> str:
         """Return ``"success 92.0 % [81.2, 96.8]"``; errors are left out, not counted as failures."""
@@ -94,9 +96,9 @@ class LiveProgress:
             table.add_row(suite, f"{tally.done}/{tally.planned}", self._all.rate(tally), errors)
         return table
 
-    def add(self, record: Record, *, fresh: bool = True) -> None:
-        """Take note of one finished episode."""
-        self._all.count(record, fresh=fresh)
+    def add(self, record: Record, *, fresh: bool = True, of: str = "") -> None:
+        """Take note of one finished episode, ``of`` a run of a sweep."""
+        self._all.count(record, fresh=fresh, of=of)
 
     def say(self, text: str) -> None:
         """Print a line above the table."""
@@ -122,14 +124,14 @@ class LineProgress:
         self._all = _Tallies(planned, interval)
         self._last = float("-inf")
 
-    def add(self, record: Record, *, fresh: bool = True) -> None:
-        """Take note of one finished episode; print a line if one is due or a suite is done."""
-        self._all.count(record, fresh=fresh)
-        tally = self._all.tallies[record.episode.suite]
+    def add(self, record: Record, *, fresh: bool = True, of: str = "") -> None:
+        """Take note of one finished episode, ``of`` a run of a sweep; print a line if one is due or a suite is done."""
+        row = self._all.count(record, fresh=fresh, of=of)
+        tally = self._all.tallies[row]
         if fresh and (time.monotonic() - self._last >= LINE_EVERY_S or tally.done == tally.planned):
             self._last = time.monotonic()
             self.say(
-                f"{record.episode.suite}: {tally.done}/{tally.planned} episodes, {self._all.rate(tally)}, "
+                f"{row}: {tally.done}/{tally.planned} episodes, {self._all.rate(tally)}, "
                 f"{tally.errors} errors, time left {self._all.eta()}"
             )
 

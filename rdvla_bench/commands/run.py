@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +19,7 @@ from rdvla_bench.limits import Limits
 from rdvla_bench.plan import Plan, differences
 from rdvla_bench.protocol import protocol
 from rdvla_bench.registry import load_suite, parse_settings
+from rdvla_bench.sweep import SWEEP, Point, combinations, default_out, make_points, open_sweep, parse_axes
 from rdvla_bench.types import Episode, Outcome
 
 if TYPE_CHECKING:
@@ -48,10 +49,12 @@ class RunArguments:
     """Protocol card (rdvla-bench list protocols); the suite's default if not given."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """KEY=VALUE of the policy's settings; may be repeated."""
+    sweep: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE,VALUE,... of a policy's setting: one run a value in one resumable folder; repeated, their product."""
     env: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """KEY=VALUE of the environment's settings, such as assets=PATH for CALVIN; may be repeated."""
     out: Path | None = None
-    """Run folder; runs/POLICY-HASH by default."""
+    """Run folder, or the folder of a sweep's run folders; runs/POLICY-HASH by default."""
     workers: int = 2
     """Parallel workers on Ray; 0 plays in this process without Ray."""
     ray_address: str | None = None
@@ -69,8 +72,8 @@ class RunArguments:
     """Seconds the simulator may take to be built and reset, or for one chunk."""
 
 
-def make_plan(arguments: RunArguments) -> Plan:
-    """Resolve names; every wrong name is reported before anything is started.
+def make_plan(arguments: RunArguments, swept: Mapping[str, str] | None = None) -> Plan:
+    """Resolve names; every wrong name is reported before anything is started. ``swept`` joins the settings.
 
     Raises:
         UsageError.
@@ -80,7 +83,7 @@ def make_plan(arguments: RunArguments) -> Plan:
     if len(set(names)) < len(names):
         raise UsageError(f"--suite {arguments.suite} names a suite twice")
     card = protocol(arguments.protocol or suites[0].default_protocol)
-    settings = dict(_setting("--set", text) for text in arguments.set)
+    settings = {**_settings(arguments), **(swept or {})}
     env = dict(_setting("--env", text) for text in arguments.env)
     parse_settings(arguments.policy, settings)
     return Plan(
@@ -93,6 +96,28 @@ def make_plan(arguments: RunArguments) -> Plan:
         seed=arguments.seed,
         env={key: value for suite in suites for key, value in suite.resolve_settings(env).items()},
     )
+
+
+def make_runs(arguments: RunArguments) -> list[Point]:
+    """Return the one run asked for, or every run of a sweep; a sweep's folder is written, or held against this call.
+
+    Raises:
+        UsageError.
+    """
+    if not arguments.sweep:
+        plan = make_plan(arguments)
+        return [Point("", plan, arguments.out or Path(plan.default_out))]
+    settings = _settings(arguments)
+    axes = parse_axes(arguments.policy, arguments.sweep, settings)
+    base = replace(make_plan(arguments, next(combinations(axes))), settings=settings)
+    out = arguments.out or default_out(base, axes)
+    points = make_points(base, axes, out)
+    open_sweep(base, axes, out)
+    return points
+
+
+def _settings(arguments: RunArguments) -> dict[str, str]:
+    return dict(_setting("--set", text) for text in arguments.set)
 
 
 def _setting(flag: str, text: str) -> tuple[str, str]:
@@ -119,6 +144,8 @@ class RunFolder:
         """
         from rdvla_bench.ledger import EPISODES, RUN, read_run
 
+        if (self.out / SWEEP).exists():
+            raise UsageError(f"{self.out} holds a sweep: give its --sweep too, or choose another --out")
         if (self.out / RUN).exists():
             self.run = read_run(self.out)
             differs = differences(self.run["config"], self.plan.identity())
@@ -244,57 +271,113 @@ def _execute(
     )
 
 
-@command
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0 when every episode was played, 1 when some ended in an ERROR."""
+def _one_cluster(arguments: RunArguments, *, needed: bool) -> AbstractContextManager[None]:
+    """Return the Ray session that all runs of a sweep share; one run alone starts its own."""
+    if not needed or arguments.workers == 0:
+        return nullcontext()
+    try:
+        from rdvla_bench.ray_executor import cluster
+    except ModuleNotFoundError as error:
+        raise MissingExtra("--workers above 0", "ray", f"no module '{error.name}'; --workers 0 needs none") from error
+    return cluster(arguments.workers, arguments.ray_address)
+
+
+def _parse(argv: list[str] | None) -> RunArguments:
     arguments = tyro.cli(RunArguments, args=argv, prog="python -m rdvla_bench.run")
     if arguments.workers < 0:
         raise UsageError(f"--workers {arguments.workers}: expected 0 (this process) or more")
     if arguments.policy_batch is not None and arguments.policy_batch < 1:
         raise UsageError(f"--policy-batch {arguments.policy_batch}: expected 1 (each query alone) or more")
+    return arguments
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0 when every episode was played, 1 when some ended in an ERROR."""
+    arguments = _parse(argv)
     limits = Limits(policy_s=arguments.policy_timeout, env_s=arguments.env_timeout)
-    plan = make_plan(arguments)
-    out = arguments.out or Path(plan.default_out)
-    folder = RunFolder(plan, out)
-    folder.open()
+    points = make_runs(arguments)
+    folders = [RunFolder(point.plan, point.out) for point in points]
+    for folder in folders:
+        folder.open()
 
     from rdvla_bench.commands.progress import make_progress
-    from rdvla_bench.leaderboards.render import write_all
     from rdvla_bench.leaderboards.statistics import wilson
-    from rdvla_bench.leaderboards.terminal import print_board
     from rdvla_bench.ledger import Ledger
 
-    episodes = plan.episodes()
-    planned = {suite.name: len(plan.tasks[suite.name]) * plan.n_episodes for suite in plan.suites}
-    with Ledger(out) as ledger, make_progress(planned, wilson) as progress:
-        todo = _unfinished(ledger, episodes, retry_errors=arguments.retry_errors)
-        for episode in set(episodes).difference(todo):
-            progress.add(ledger.records[episode.id], fresh=False)
-        for line in _opening_lines(arguments, plan, out, ledger, n_todo=len(todo), n_all=len(episodes)):
+    with ExitStack() as stack:
+        ledgers = [stack.enter_context(Ledger(folder.out)) for folder in folders]
+        progress = stack.enter_context(make_progress(_planned(points), wilson))
+        todos = []
+        for point, ledger in zip(points, ledgers, strict=True):
+            episodes = point.plan.episodes()
+            todo = _unfinished(ledger, episodes, retry_errors=arguments.retry_errors)
+            for episode in set(episodes).difference(todo):
+                progress.add(ledger.records[episode.id], fresh=False, of=point.name)
+            todos.append(todo)
+        for line in _opening_lines(arguments, points, ledgers, todos):
             progress.say(line)
+        folder = folders[0]
         try:
-            with closing(_execute(arguments, plan, limits, todo, folder.greet)) as stream:
-                for played in stream:
-                    ledger.append(played.record, played.actions)
-                    progress.add(played.record)
+            with _one_cluster(arguments, needed=len(points) > 1 and any(todos)):
+                for point, folder, ledger, todo in zip(points, folders, ledgers, todos, strict=True):
+                    with closing(_execute(arguments, point.plan, limits, todo, folder.greet)) as stream:
+                        for played in stream:
+                            ledger.append(played.record, played.actions)
+                            progress.add(played.record, of=point.name)
+                    folder.save("complete")
         except KeyboardInterrupt:
             folder.save("interrupted")
-            progress.say(f"interrupted; {len(ledger.records)} of {len(episodes)} episodes are safe in {out}")
+            n_safe, n_all = sum(len(ledger.records) for ledger in ledgers), sum(f.plan.n_planned for f in folders)
+            progress.say(f"interrupted; {n_safe} of {n_all} episodes are safe in {_whole(points)}")
             progress.say(f"resume: python -m rdvla_bench.run {shlex.join(argv or sys.argv[1:])}")
             return INTERRUPTED
-        folder.save("complete")
-        errors = sum(record.result.outcome is Outcome.ERROR for record in ledger.records.values())
-    print_board(write_all(out))
-    return 1 if errors else 0
+        records = [record for ledger in ledgers for record in ledger.records.values()]
+    _print_boards(points)
+    return 1 if any(record.result.outcome is Outcome.ERROR for record in records) else 0
+
+
+def _planned(points: Sequence[Point]) -> dict[str, int]:
+    """Return how many episodes each row of the progress has: a suite, or a suite of one run of a sweep."""
+    return {
+        f"{point.name} {suite.name}".strip(): len(point.plan.tasks[suite.name]) * point.plan.n_episodes
+        for point in points
+        for suite in point.plan.suites
+    }
+
+
+def _whole(points: Sequence[Point]) -> Path:
+    """Return the folder that the user knows: of the run, or of the sweep."""
+    return points[0].out.parent if points[0].name else points[0].out
+
+
+def _print_boards(points: Sequence[Point]) -> None:
+    """Write every run's board; print it, or a sweep's runs side by side."""
+    from rdvla_bench.leaderboards.render import write_all
+    from rdvla_bench.leaderboards.terminal import print_board
+
+    boards = [(point.name, write_all(point.out)) for point in points]
+    if not points[0].name:
+        print_board(boards[0][1])
+        return
+    from rdvla_bench.leaderboards.ranking import group_runs
+    from rdvla_bench.leaderboards.terminal import print_groups
+
+    print_groups(group_runs(boards))
+    print(f"curves: python -m rdvla_bench.curves {shlex.quote(str(_whole(points)))} --out curves")
 
 
 def _opening_lines(
-    arguments: RunArguments, plan: Plan, out: Path, ledger: Ledger, *, n_todo: int, n_all: int
+    arguments: RunArguments, points: Sequence[Point], ledgers: Sequence[Ledger], todos: Sequence[Sequence[Episode]]
 ) -> Iterator[str]:
-    if ledger.recovered:
-        yield f"dropped a torn last line of {ledger.recovered} bytes; its episode is played again"
+    recovered = sum(ledger.recovered for ledger in ledgers)
+    n_todo, n_all = sum(map(len, todos)), sum(point.plan.n_planned for point in points)
+    plan, out = points[0].plan, _whole(points)
+    if recovered:
+        yield f"dropped a torn last line of {recovered} bytes; its episode is played again"
     if 0 < n_todo < n_all:
         yield f"resuming {out}: {n_all - n_todo} of {n_all} episodes are done"
     if n_todo:
         where = f"{arguments.workers} workers on Ray" if arguments.workers else "this process"
-        yield f"{plan.policy} under {plan.protocol.name}: {n_todo} episodes to play by {where}, into {out}"
+        of = f" of {len(points)} runs" if len(points) > 1 else ""
+        yield f"{plan.policy} under {plan.protocol.name}: {n_todo} episodes{of} to play by {where}, into {out}"
