@@ -26,10 +26,11 @@ Non-obvious:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from rdvla_bench.envs.calvin.backend import Physics
 from rdvla_bench.envs.calvin.oracle import rotation
 from rdvla_bench.envs.calvin.scenes import BUTTON_RANGE, DRAWER_RANGE, SWITCH_RANGE, TABLE_TOP_Z, SceneSpec
 from rdvla_bench.envs.calvin.snapshot import PLANE, ROBOT, TABLE, BlockState, Floats, Snapshot
@@ -40,35 +41,10 @@ _FINGERS = ({9, 10}, {11, 12})  # links of the robot: finger and pad, left and r
 _BASE = (-0.34, -0.46, 0.24)  # mees/calvin_env@797142c conf/scene/calvin_scene_*.yaml robot_base_position
 
 
-class Readable(Protocol):
-    """What a ``PrivilegedView`` needs of a world."""
-
-    @property
-    def scene(self) -> SceneSpec:
-        """Return the scene's numbers."""
-
-    @property
-    def target_pos(self) -> Floats:
-        """Return the target's position (3,)."""
-
-    @property
-    def target_euler(self) -> Floats:
-        """Return the target's Euler angles (3,)."""
-
-    def robot_obs(self) -> Floats:
-        """Return (15,)."""
-
-    def scene_obs(self) -> Floats:
-        """Return (24,)."""
-
-    def snapshot(self) -> Snapshot:
-        """Return what the oracle reads."""
-
-
 class PrivilegedView:
     """Reads one world, at any time after its first reset."""
 
-    def __init__(self, world: Readable) -> None:
+    def __init__(self, world: Physics) -> None:
         """Keep the world and the scene's fixed numbers."""
         self._world = world
         scene = world.scene
