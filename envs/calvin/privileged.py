@@ -32,8 +32,8 @@ import numpy as np
 
 from rdvla_bench.envs.calvin.backend import Physics
 from rdvla_bench.envs.calvin.oracle import rotation
-from rdvla_bench.envs.calvin.scenes import BUTTON_RANGE, DRAWER_RANGE, SWITCH_RANGE, TABLE_TOP_Z, SceneSpec
-from rdvla_bench.envs.calvin.snapshot import PLANE, ROBOT, TABLE, BlockState, Floats, Snapshot
+from rdvla_bench.envs.calvin.scenes import BUTTON_RANGE, DRAWER_RANGE, SWITCH_RANGE, TABLE_TOP_Z
+from rdvla_bench.envs.calvin.snapshot import PLANE, ROBOT, TABLE, BlockState
 from rdvla_bench.envs.calvin.suites import INSTRUCTIONS
 
 _TABLE_LINKS = {-1: "table", 0: "button", 1: "switch", 2: "door", 3: "drawer", 6: "shelf"}
