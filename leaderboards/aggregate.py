@@ -16,8 +16,8 @@ from rdvla_bench.leaderboards.ranking import Group
 from rdvla_bench.leaderboards.render import all_rows
 from rdvla_bench.ledger import RUN
 
-_TEXTS = {"run", "policy", "policy_hash", "weights", "protocol", "protocol_hash", "suite", "name", "in_a_row"}
-_TEXTS |= {"unranked"}
+_TEXTS = {"run", "policy", "policy_hash", "weights", "protocol", "protocol_hash", "suite", "name"}
+_TEXTS |= {"in_a_row", "in_a_row_low", "in_a_row_high", "unranked"}
 _WHOLE = {"rank", "seed", "task", "planned", "done", "errors", "successes", "scored", "retries"}
 
 

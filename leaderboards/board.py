@@ -4,7 +4,7 @@ Non-obvious:
 - An ERROR is no failure. It is counted apart, and rates, depths, queries and steps are taken over the other
   episodes. Because those are then no longer the planned sample, the rate is shown but not ranked; the same
   holds while episodes are missing, and where a resumed run drew its pictures from something else than it began with.
-- A suite's rate pools its episodes. The mean of suites weighs every suite alike.
+- A suite's rate pools its episodes. The mean of suites weighs every suite alike, the mean of tasks every task.
 - Depth and model time are per query, pooled over the queries of the episodes in the row.
 """
 
@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from rdvla_bench.leaderboards.chains import ChainScore, SubtaskScore, chain_score, subtask_scores
+from rdvla_bench.leaderboards.chains import SEED, ChainScore, SubtaskScore, chain_score, subtask_scores
 from rdvla_bench.leaderboards.frame import executions_frame, results_frame
+from rdvla_bench.leaderboards.intervals import Stratum, clustered_bootstrap, stratified_wilson
 from rdvla_bench.leaderboards.run_folder import Manifest, Run, read_run
 from rdvla_bench.leaderboards.statistics import mean, quantile, spread, wilson
 from rdvla_bench.types import Outcome
@@ -115,6 +117,23 @@ class Board:
             return None
         rates = [s.rate for s in self.suite_scores if s.rate is not None and not s.unranked]
         return mean(rates) if len(rates) == len(self.suite_scores) else None
+
+    @property
+    def mean_of_suites_interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean of suites for these tasks: Wilson's, tasks as strata."""
+        if self.mean_of_suites is None:
+            return None
+        pooled = {s.suite: s.scored * len(self.suite_scores) for s in self.suite_scores}
+        strata = [Stratum(s.successes, s.scored, s.scored / pooled[s.suite]) for s in self.task_scores]
+        return stratified_wilson(strata)
+
+    @property
+    def mean_of_tasks_interval(self) -> tuple[float, float] | None:
+        """Return the 95 % interval of the mean of tasks for tasks like these, by bootstrap; None of one task."""
+        rates = [s.rate for s in self.task_scores if s.rate is not None]
+        if self.mean_of_suites is None or len(rates) < 2:
+            return None
+        return clustered_bootstrap(rates, np.random.default_rng(SEED))
 
     @property
     def is_untrained(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from rdvla_bench.leaderboards.intervals import in_a_row_intervals
 from rdvla_bench.leaderboards.statistics import mean, wilson
 from rdvla_bench.types import Outcome
 
@@ -28,6 +29,7 @@ class ChainScore:
     length: float  # mean number done in a row
     low: float  # bootstrap 95 % over chains
     high: float
+    in_a_row_intervals: tuple[tuple[float, float], ...]  # Wilson 95 %, one a share
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def chain_score(results: pd.DataFrame, n_instructions: int) -> ChainScore | None
         return None
     low, high = length_interval(lengths, np.random.default_rng(SEED))
     in_a_row = tuple(sum(n >= k for n in lengths) / len(lengths) for k in range(1, n_instructions + 1))
-    return ChainScore(in_a_row, sum(lengths) / len(lengths), low, high)
+    intervals = in_a_row_intervals(lengths, n_instructions)
+    return ChainScore(in_a_row, sum(lengths) / len(lengths), low, high, intervals)
 
 
 def subtask_scores(results: pd.DataFrame, suite: str) -> Iterable[SubtaskScore]:

@@ -115,6 +115,8 @@ def score_json(score: Score) -> dict[str, Any]:
         "chain_low": chain.low if chain else None,
         "chain_high": chain.high if chain else None,
         "in_a_row": " ".join(f"{rate:.6g}" for rate in chain.in_a_row) if chain else None,
+        "in_a_row_low": " ".join(f"{low:.6g}" for low, _ in chain.in_a_row_intervals) if chain else None,
+        "in_a_row_high": " ".join(f"{high:.6g}" for _, high in chain.in_a_row_intervals) if chain else None,
         "scored": score.scored,
         "unranked": score.unranked,
     }
@@ -131,6 +133,8 @@ def board_json(board: Board) -> dict[str, Any]:
         "privileged": board.is_privileged,
         "planned": manifest["planned"],
         "mean_of_suites": board.mean_of_suites,
+        "mean_of_suites_interval": board.mean_of_suites_interval,  # for these tasks
+        "mean_of_tasks_interval": board.mean_of_tasks_interval,  # for tasks like these
         "suites": [score_json(score) for score in board.suite_scores],
         "tasks": [score_json(score) for score in board.task_scores],
         "subtasks": [asdict(score) for score in board.subtask_scores],

@@ -22,6 +22,10 @@ RESULTS_LEGEND = (
     "Rate: successes of the episodes that did not end in an error, with Wilson's 95 % interval. Depth: iterations of "
     "the recurrent core, mean ± standard deviation over queries. Queries, control steps and GFLOP: mean an episode."
 )
+MEAN_LEGEND = (
+    " Mean of suites: every suite weighs alike; its interval is Wilson's with tasks as strata, for these tasks played "
+    "again."
+)
 CHAIN_LEGEND = (
     "Length: mean number of instructions done in a row, with a bootstrap 95 % interval over chains. 1..5: share of "
     "chains with at least so many done."
@@ -94,11 +98,15 @@ def result_tables(board: Board) -> list[Table]:
     """Return the reproducible tables: per suite, then per task."""
     suites = [(s.suite, *score_cells(s)) for s in board.suite_scores]
     if len(board.suite_scores) > 1:
-        rest = ("" for _ in RESULT_COLUMNS[2:])
-        suites.append(("mean of suites", "", _percent(board.mean_of_suites), *rest))
+        interval = board.mean_of_suites_interval
+        rest = ("" for _ in RESULT_COLUMNS[3:])
+        suites.append(
+            ("mean of suites", "", _percent(board.mean_of_suites), _interval(*interval) if interval else "", *rest)
+        )
     tasks = [(s.suite, str(s.task), s.name, *score_cells(s)) for s in board.task_scores]
+    legend = RESULTS_LEGEND + (MEAN_LEGEND if len(suites) > len(board.suite_scores) else "")
     tables = [
-        Table("Suites", ("suite", *RESULT_COLUMNS), tuple(suites), legend=RESULTS_LEGEND),
+        Table("Suites", ("suite", *RESULT_COLUMNS), tuple(suites), legend=legend),
         Table("Tasks", ("suite", "task", "name", *RESULT_COLUMNS), tuple(tasks), n_text=3),
     ]
     if any(s.chain for s in board.suite_scores):

@@ -139,6 +139,9 @@ def test_a_suite_pools_its_episodes_and_the_mean_of_suites_weighs_suites_alike(t
         ("libero_object", 0, 1.0), ("libero_object", 1, 0.0), ("libero_goal", 0, 1.0)
     ]  # fmt: skip
     assert board.mean_of_suites == 0.75
+    low, high = board.mean_of_suites_interval or (0.75, 0.75)
+    assert low < 0.75 < high
+    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in board_markdown(board)
 
 
 def test_depth_and_model_time_are_per_query(tmp_path: Path) -> None:
