@@ -10,6 +10,8 @@ from rdvla_bench.errors import nearest
 COMMANDS = {
     "run": "evaluate a policy and print its board; the same command again resumes",
     "board": "print the board of one or more runs",
+    "baseline": "freeze a finished run, to hold later ones against it",
+    "gate": "tell whether a run is worse than a baseline; can stop as soon as it knows",
     "list": "show policies, suites, tasks and protocol cards",
     "replay": "simulate a recorded episode again, bit for bit, and film it",
     "demos": "record scripted demonstrations for training; the same command again resumes",

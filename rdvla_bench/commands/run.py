@@ -218,7 +218,8 @@ class RunFolder:
             write_run(self.out, self.run)
 
 
-def _unfinished(ledger: Ledger, episodes: list[Episode], *, retry_errors: bool) -> list[Episode]:
+def unfinished(ledger: Ledger, episodes: list[Episode], *, retry_errors: bool) -> list[Episode]:
+    """Return those of ``episodes`` that are still to be played, in their order."""
     from rdvla_bench.types import Culprit
 
     def is_final(episode: Episode) -> bool:
@@ -232,13 +233,14 @@ def _unfinished(ledger: Ledger, episodes: list[Episode], *, retry_errors: bool) 
     return [episode for episode in episodes if not is_final(episode)]
 
 
-def _execute(
+def execute(
     arguments: RunArguments,
     plan: Plan,
     limits: Limits,
     episodes: list[Episode],
     on_greeting: Callable[[Greeting], None],
 ) -> Generator[Played]:
+    """Yield ``episodes`` as they end, played in this process or on Ray."""
     if not episodes:
         return
     from rdvla_bench.worker import Job, runtime_of
@@ -271,7 +273,7 @@ def _execute(
     )
 
 
-def _one_cluster(arguments: RunArguments, *, needed: bool) -> AbstractContextManager[None]:
+def one_cluster(arguments: RunArguments, *, needed: bool) -> AbstractContextManager[None]:
     """Return the Ray session that all runs of a sweep share; one run alone starts its own."""
     if not needed or arguments.workers == 0:
         return nullcontext()
@@ -311,7 +313,7 @@ def main(argv: list[str] | None = None) -> int:
         todos = []
         for point, ledger in zip(points, ledgers, strict=True):
             episodes = point.plan.episodes()
-            todo = _unfinished(ledger, episodes, retry_errors=arguments.retry_errors)
+            todo = unfinished(ledger, episodes, retry_errors=arguments.retry_errors)
             for episode in set(episodes).difference(todo):
                 progress.add(ledger.records[episode.id], fresh=False, of=point.name)
             todos.append(todo)
@@ -319,9 +321,9 @@ def main(argv: list[str] | None = None) -> int:
             progress.say(line)
         folder = folders[0]
         try:
-            with _one_cluster(arguments, needed=len(points) > 1 and any(todos)):
+            with one_cluster(arguments, needed=len(points) > 1 and any(todos)):
                 for point, folder, ledger, todo in zip(points, folders, ledgers, todos, strict=True):
-                    with closing(_execute(arguments, point.plan, limits, todo, folder.greet)) as stream:
+                    with closing(execute(arguments, point.plan, limits, todo, folder.greet)) as stream:
                         for played in stream:
                             ledger.append(played.record, played.actions)
                             progress.add(played.record, of=point.name)

@@ -1,0 +1,185 @@
+"""``gate --baseline FILE RUN``: is the run worse than the baseline? 0 no, 1 yes, 2 that cannot be told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from rdvla_bench.commands.cli import command
+from rdvla_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rdvla_bench.leaderboards.baseline import Baseline
+    from rdvla_bench.leaderboards.gate import Gate
+    from rdvla_bench.leaderboards.margin import Margin
+    from rdvla_bench.leaderboards.noninferiority import Check
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell reports SIGINT."""
+
+EXIT = {"pass": 0, "regression": 1, "undecided": 2}
+DEFAULT_MARGIN = {False: "2pp", True: "0.1"}  # of success rate, of chain length
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold a run against a baseline. Exit code 0: pass. 1: regression. 2: undecided, or not comparable.
+
+    A pass means: with the given chance of error, the run is not worse by as much as the margin. Too few episodes never
+    pass. With --sequential and --policy episodes are played, but only as many as the decision needs; the same command
+    again resumes.
+    """
+
+    run: Annotated[Path | None, tyro.conf.Positional] = None
+    """Run folder. None with --policy, which plays."""
+    baseline: Path | None = None
+    """File written by rdvla-bench baseline."""
+    margin: str | None = None
+    """How much worse is still good enough: "2pp", "2%" or 0.02 of the success rate (2pp if not given); for chains a
+    number of instructions (0.1)."""
+    alpha: float = 0.05
+    """Chance of either wrong verdict."""
+    exact: bool = False
+    """Instead: every episode's result must be the same, to the bit. For deterministic policies on like machines."""
+    max_mean_depth: float | None = None
+    """Ceiling on the mean depth a query."""
+    max_model_ms: float | None = None
+    """Ceiling on the median model time a query, in ms."""
+    junit: Path | None = None
+    """Write JUnit XML here."""
+    summary: Path | None = None
+    """Write Markdown here. Under GitHub Actions it is also added to the job's summary."""
+    sequential: bool = False
+    """Look after each episode and stop when it is decided; the chance of error stays alpha."""
+    claim: Literal["policy", "episodes"] = "policy"
+    """With --sequential: what the verdict is about. The policy, of whose episodes these are a sample; or just the
+    baseline's episodes, had all been played: fewer are needed."""
+    order: int = 0
+    """With --sequential: seed of the order of episodes."""
+    policy: str | None = None
+    """With --sequential: play this policy on the baseline's episodes."""
+    set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE of the policy's settings; may be repeated."""
+    env: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE of the environment's settings; may be repeated."""
+    suite: str | None = None
+    """Play only these of the baseline's suites."""
+    tasks: str | None = None
+    """Play only these of the baseline's tasks."""
+    out: Path | None = None
+    """Run folder to play into; that of the same full run if not given, runs/POLICY-HASH."""
+    workers: int = 2
+    """Parallel workers on Ray; 0 plays in this process without Ray."""
+    retry_errors: bool = False
+    """Play again the episodes that ended in an ERROR."""
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Print one line; return the exit code."""
+    options = tyro.cli(Options, args=argv, prog="rdvla-bench gate")
+    _check(options)
+    from rdvla_bench.leaderboards.margin import check_alpha, parse_margin
+
+    check_alpha(options.alpha)
+    baseline = _read(options.baseline)
+    n_instructions = max(baseline.n_instructions.values()) if baseline.is_chain else 1
+    margin = parse_margin(options.margin or DEFAULT_MARGIN[n_instructions > 1], n_instructions)
+    if options.sequential:
+        from rdvla_bench.commands.gate_sequential import decide
+
+        try:
+            gate = decide(options, baseline, margin)
+        except KeyboardInterrupt:
+            print("interrupted; what was played is safe. The same command again resumes", file=sys.stderr)
+            return INTERRUPTED
+    else:
+        gate = _judge(options, baseline, margin)
+    _write(options, gate, margin)
+    print(gate.line)
+    return EXIT[gate.verdict]
+
+
+def _check(options: Options) -> None:
+    if (options.run is None) == (options.policy is None):
+        raise UsageError("give either a run folder, or --sequential --policy NAME to play: rdvla-bench gate --help")
+    if options.policy is not None and not options.sequential:
+        raise UsageError("--policy plays with --sequential only; a finished run is given by its folder")
+    if options.sequential and options.exact:
+        raise UsageError("--exact compares every episode: leave out --sequential")
+    if options.exact and options.margin is not None:
+        raise UsageError("--exact allows no margin: leave out --margin")
+
+
+def _read(path: Path | None) -> Baseline:
+    from rdvla_bench.leaderboards.baseline import loads
+
+    if path is None:
+        raise UsageError("no --baseline given. Freeze a run first: rdvla-bench baseline RUN > FILE")
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--baseline {path} cannot be read ({error}): rdvla-bench baseline RUN > FILE") from error
+    return loads(text, path)
+
+
+def _judge(options: Options, baseline: Baseline, margin: Margin) -> Gate:
+    from rdvla_bench.leaderboards.baseline import check_errors, freeze
+    from rdvla_bench.leaderboards.gate import Gate, check_comparable, check_exact, common, notes, task_rows
+    from rdvla_bench.leaderboards.run_folder import read_run
+
+    if options.run is None:
+        raise UsageError("no run folder given")
+    folder = read_run(options.run)
+    check_errors(options.run, folder)
+    run = freeze(folder)
+    check_comparable(baseline, run)
+    changed: tuple[str, ...] = ()
+    if options.exact:
+        check, changed = check_exact(baseline, run)
+    else:
+        check = _compare(baseline, run, margin, options.alpha)
+    rows = task_rows(common(baseline, run), baseline, margin)
+    return Gate(baseline, run, (check, *ceilings(options, run)), notes(baseline, run), changed, rows)
+
+
+def _compare(baseline: Baseline, run: Baseline, margin: Margin, alpha: float) -> Check:
+    from rdvla_bench.leaderboards.gate import common
+    from rdvla_bench.leaderboards.noninferiority import check_length, check_rate, check_unpaired
+
+    pairs = common(baseline, run)
+    if pairs:
+        return (check_length if margin.is_length else check_rate)(pairs, margin, alpha)
+    seeds = f"seed {baseline.seed} there, {run.seed} here"
+    return check_unpaired(
+        baseline, run, margin, alpha, f"not paired: {seeds if baseline.seed != run.seed else 'other starts'}"
+    )
+
+
+def ceilings(options: Options, run: Baseline) -> list[Check]:
+    """Return the checks of compute that were asked for."""
+    from rdvla_bench.leaderboards.gate import check_depth, check_model_ms
+
+    found = [] if options.max_mean_depth is None else [check_depth(run, options.max_mean_depth)]
+    return found if options.max_model_ms is None else [*found, check_model_ms(run, options.max_model_ms)]
+
+
+def _write(options: Options, gate: Gate, margin: Margin) -> None:
+    from rdvla_bench.leaderboards.gate_summary import summary
+    from rdvla_bench.leaderboards.junit import junit
+
+    try:
+        if options.junit is not None:
+            options.junit.write_text(junit(gate))
+        if options.summary is not None:
+            options.summary.write_text(summary(gate, margin))
+        if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(page).open("a") as file:
+                file.write(summary(gate, margin))
+    except OSError as error:
+        raise UsageError(f"{gate.line} (but the report could not be written: {error})") from error
