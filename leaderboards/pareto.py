@@ -1,0 +1,119 @@
+"""What compute buys: the Pareto front with its uncertainty, and adaptive against fixed depth at equal compute.
+
+Interpolation between two fixed depths has a meaning: it is what a policy would reach that tosses a coin before each
+episode and plays it with the one or the other depth, weighted so that the mean compute is the adaptive policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdvla_bench.leaderboards.resampling import Estimate, Floats, Resampling, Sample, percentiles, ratio
+
+Verdict = Literal["higher", "lower", "no difference shown"]
+
+
+def front(costs: Floats, values: Floats) -> NDArray[np.bool_]:
+    """Return which points (..., P) no other dominates: none costs at most as much and reaches at least as much.
+
+    Points equal in both do not dominate one another.
+    """
+    mine_cost, other_cost = costs[..., :, None], costs[..., None, :]
+    mine, other = values[..., :, None], values[..., None, :]
+    dominated = (other_cost <= mine_cost) & (other >= mine) & ((other_cost < mine_cost) | (other > mine))
+    on: NDArray[np.bool_] = ~dominated.any(axis=-1)
+    return on
+
+
+def front_shares(samples: Sequence[Sample], cost: str, resampling: Resampling) -> list[tuple[bool, float]]:
+    """Return for each sample whether it is on the front, and in what share of resamples."""
+    if not samples:
+        return []
+    costs = np.array([ratio(*sample.cost(cost)) for sample in samples], np.float64)
+    values = np.array([sample.value.mean() for sample in samples])
+    drawn_costs = np.stack([resampling.costs(sample, cost) for sample in samples], axis=1)
+    drawn_values = np.stack([resampling.values(sample) for sample in samples], axis=1)
+    shares = front(drawn_costs, drawn_values).mean(axis=0)
+    return [(bool(on), float(share)) for on, share in zip(front(costs, values), shares, strict=True)]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The value of one sample minus what fixed depths reach at its cost."""
+
+    at: float  # the common cost
+    value: float
+    fixed: float  # interpolated
+    weight: float  # of the more expensive neighbour
+    difference: Estimate
+    n_episodes: int  # that all three share; the smallest number where they share none
+    is_paired: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return what the interval says."""
+        if self.difference.low > 0:
+            return "higher"
+        return "lower" if self.difference.high < 0 else "no difference shown"
+
+
+def matched(adaptive: Sample, below: Sample, above: Sample, cost: str, resampling: Resampling) -> Difference | None:
+    """Return adaptive minus fixed at equal ``cost``, interpolated linearly between two neighbours.
+
+    None if its cost is not between theirs. Over the episodes that all three played, which are then redrawn together;
+    where there are none, each over its own.
+    Cost, weight and values are computed anew in each resample; the neighbours stay.
+    """
+    samples = [adaptive, below, above]
+    common = frozenset(adaptive.keys).intersection(below.keys, above.keys)
+    if common:
+        samples = [sample.only(common) for sample in samples]
+    at, low, high = (ratio(*sample.cost(cost)) for sample in samples)
+    if at is None or low is None or high is None or not low <= at <= high:
+        return None
+    weight = 0.0 if low == high else (at - low) / (high - low)
+    values = [float(sample.value.mean()) for sample in samples]
+    fixed = (1 - weight) * values[1] + weight * values[2]
+    drawn = _drawn_difference(samples, cost, resampling)
+    return Difference(
+        at=at,
+        value=values[0],
+        fixed=fixed,
+        weight=weight,
+        difference=Estimate(values[0] - fixed, *percentiles(drawn)),
+        n_episodes=min(len(sample.keys) for sample in samples),
+        is_paired=bool(common),
+    )
+
+
+def _drawn_difference(samples: Sequence[Sample], cost: str, resampling: Resampling) -> Floats:
+    at, low, high = (resampling.costs(sample, cost) for sample in samples)
+    values, below, above = (resampling.values(sample) for sample in samples)
+    gap = high - low
+    weight = np.divide(at - low, gap, out=np.zeros_like(gap), where=gap > 0)
+    drawn: Floats = values - ((1 - weight) * below + weight * above)
+    return drawn
+
+
+def beside(adaptive: Sample, fixed: Sample, resampling: Resampling) -> Difference:
+    """Return the adaptive value minus that of one fixed depth, whatever each costs."""
+    samples = [adaptive, fixed]
+    common = frozenset(adaptive.keys).intersection(fixed.keys)
+    if common:
+        samples = [sample.only(common) for sample in samples]
+    mine, other = (float(sample.value.mean()) for sample in samples)
+    drawn = resampling.values(samples[0]) - resampling.values(samples[1])
+    return Difference(
+        at=float("nan") if (at := ratio(*samples[0].cost("depth"))) is None else at,
+        value=mine,
+        fixed=other,
+        weight=0.0,
+        difference=Estimate(mine - other, *percentiles(drawn)),
+        n_episodes=min(len(sample.keys) for sample in samples),
+        is_paired=bool(common),
+    )
