@@ -23,6 +23,7 @@ from rdvla_bench.sweep import SWEEP, Point, combinations, default_out, make_poin
 from rdvla_bench.types import Episode, Outcome
 
 if TYPE_CHECKING:
+    from rdvla_bench.leaderboards.board import Board
     from rdvla_bench.ledger import Ledger
     from rdvla_bench.worker import Greeting, Played
 
@@ -66,6 +67,8 @@ class RunArguments:
     in any case, and results may then depend on which queries met."""
     retry_errors: bool = False
     """Play again the episodes that ended in an ERROR of the policy or the env (those of infra always are)."""
+    log: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """Also feed a tracker while the run goes: tensorboard, wandb or mlflow; may be repeated. None can fail the run."""
     policy_timeout: float = Limits.policy_s
     """Seconds the policy may take for one answer."""
     env_timeout: float = Limits.env_s
@@ -306,36 +309,50 @@ def main(argv: list[str] | None = None) -> int:
     from rdvla_bench.commands.progress import make_progress
     from rdvla_bench.leaderboards.statistics import wilson
     from rdvla_bench.ledger import Ledger
+    from rdvla_bench.sinks.feed import Feed
 
+    feeds = [Feed.of(arguments.log, folder.out) for folder in folders]
     with ExitStack() as stack:
         ledgers = [stack.enter_context(Ledger(folder.out)) for folder in folders]
         progress = stack.enter_context(make_progress(_planned(points), wilson))
         todos = []
-        for point, ledger in zip(points, ledgers, strict=True):
+        for point, ledger, feed in zip(points, ledgers, feeds, strict=True):
             episodes = point.plan.episodes()
+            feed.recall(ledger.records.values())
             todo = unfinished(ledger, episodes, retry_errors=arguments.retry_errors)
             for episode in set(episodes).difference(todo):
                 progress.add(ledger.records[episode.id], fresh=False, of=point.name)
             todos.append(todo)
         for line in _opening_lines(arguments, points, ledgers, todos):
             progress.say(line)
-        folder = folders[0]
+        folder, feed = folders[0], feeds[0]
         try:
             with one_cluster(arguments, needed=len(points) > 1 and any(todos)):
-                for point, folder, ledger, todo in zip(points, folders, ledgers, todos, strict=True):
+                for point, folder, ledger, feed, todo in zip(points, folders, ledgers, feeds, todos, strict=True):
                     with closing(execute(arguments, point.plan, limits, todo, folder.greet)) as stream:
                         for played in stream:
                             ledger.append(played.record, played.actions)
                             progress.add(played.record, of=point.name)
+                            for warning in feed.add(folder.run, played.record):
+                                progress.say(warning)
                     folder.save("complete")
         except KeyboardInterrupt:
             folder.save("interrupted")
             n_safe, n_all = sum(len(ledger.records) for ledger in ledgers), sum(f.plan.n_planned for f in folders)
             progress.say(f"interrupted; {n_safe} of {n_all} episodes are safe in {_whole(points)}")
             progress.say(f"resume: python -m rdvla_bench.run {shlex.join(argv or sys.argv[1:])}")
+            if folder.run:
+                for warning in feed.end(folder.run, None):
+                    progress.say(warning)
             return INTERRUPTED
         records = [record for ledger in ledgers for record in ledger.records.values()]
-    _print_boards(points)
+    boards = _print_boards(points)
+    if arguments.log:
+        from rdvla_bench.leaderboards.render import all_rows
+
+        for point, folder, feed, board in zip(points, folders, feeds, boards, strict=True):
+            for warning in feed.end(folder.run, all_rows(point.out.name, board)):
+                print(warning)
     return 1 if any(record.result.outcome is Outcome.ERROR for record in records) else 0
 
 
@@ -353,20 +370,21 @@ def _whole(points: Sequence[Point]) -> Path:
     return points[0].out.parent if points[0].name else points[0].out
 
 
-def _print_boards(points: Sequence[Point]) -> None:
-    """Write every run's board; print it, or a sweep's runs side by side."""
+def _print_boards(points: Sequence[Point]) -> list[Board]:
+    """Write every run's board; print it, or a sweep's runs side by side; return them."""
     from rdvla_bench.leaderboards.render import write_all
     from rdvla_bench.leaderboards.terminal import print_board
 
     boards = [(point.name, write_all(point.out)) for point in points]
     if not points[0].name:
         print_board(boards[0][1])
-        return
+        return [boards[0][1]]
     from rdvla_bench.leaderboards.ranking import group_runs
     from rdvla_bench.leaderboards.terminal import print_groups
 
     print_groups(group_runs(boards))
     print(f"curves: python -m rdvla_bench.curves {shlex.quote(str(_whole(points)))} --out curves")
+    return [board for _, board in boards]
 
 
 def _opening_lines(
