@@ -12,6 +12,7 @@ COMMANDS = {
     "board": "print the board of one or more runs",
     "baseline": "freeze a finished run, to hold later ones against it",
     "gate": "tell whether a run is worse than a baseline; can stop as soon as it knows",
+    "compare": "compare runs on the episodes they share: difference, interval, verdict",
     "list": "show policies, suites, tasks and protocol cards",
     "replay": "simulate a recorded episode again, bit for bit, and film it",
     "demos": "record scripted demonstrations for training; the same command again resumes",

@@ -13,6 +13,7 @@ EXTRAS = {
     "ray": "ray",
     "pandas": "board",
     "pyarrow": "board",
+    "scipy": "board",
     "torch": "model",
     "transformers": "model",
     "mujoco": "libero",
