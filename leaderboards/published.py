@@ -27,8 +27,8 @@ BASES = {
 """Who vouches for a number."""
 
 LEGEND = (
-    "Copied as printed, in no order of merit; not re-run, so neither protocol, episodes nor look are known to match, and "
-    f"nothing here is ranked. {MARK.strip()}: contradicted, see the remark. Basis: "
+    "Copied as printed, in no order of merit; not re-run, so neither protocol, episodes nor look are known to match, "
+    f"and nothing here is ranked. {MARK.strip()}: contradicted, see the remark. Basis: "
     + "; ".join(f"{name}: {meaning}" for name, meaning in BASES.items())
     + "."
 )

@@ -1,8 +1,8 @@
 """Boards as Markdown, CSV, JSON, and as the files of a run folder.
 
-Non-obvious: every ``board.*`` file, ``results.csv`` and ``episodes.parquet`` are functions of results and of where
-they come from, so the same run gives the same bytes in any order, with any number of workers and after any crash.
-Times are in ``execution.*`` and ``executions.parquet``.
+Non-obvious: ``board.md``, ``board.csv``, ``board.json``, ``results.csv`` and ``episodes.parquet`` are functions of
+results and of where they come from, so the same run gives the same bytes in any order, with any number of workers and
+after any crash. Times are in ``execution.*`` and ``executions.parquet``; ``board.html``, for the eye, has both.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from rdvla_bench.leaderboards.board import Board, Score, load_board
 from rdvla_bench.leaderboards.frame import write_frames
+from rdvla_bench.leaderboards.html import BOARD_PAGE, page
 from rdvla_bench.leaderboards.ranking import Group
 from rdvla_bench.leaderboards.tables import Table, banners, cost_tables, group_tables, provenance, result_tables, title
 from rdvla_bench.ledger import write_atomically
@@ -42,6 +43,7 @@ def write_all(folder: Path) -> Board:
     }
     for name, text in texts.items():
         write_atomically(folder / name, text.encode())
+    write_atomically(folder / BOARD_PAGE, page([(str(folder), board)], folder).encode())
     return board
 
 
