@@ -64,8 +64,7 @@ def _run_point(entry: Entry, *, labelled: bool) -> svg.Point:
         tip = f"{entry.run}: length {chain.length:.3f} [{chain.low:.3f}, {chain.high:.3f}] at depth {depth:.1f}"
         return svg.Point(depth, chain.length, chain.low, chain.high, tip, name if labelled else "")
     tip = f"{entry.run}: {_percents(score)} at depth {depth:.1f}"
-    rate, low, high = (100 * (v or 0.0) for v in (score.rate, score.low, score.high))
-    return svg.Point(depth, rate, low, high, tip, name if labelled else "")
+    return svg.Point(depth, *_interval(score), tip, name if labelled else "")
 
 
 def _scored_depths(board: Board, outcome: Outcome | None = None) -> list[list[int]]:
@@ -100,7 +99,7 @@ def _progress(board: Board) -> Figure | None:
     drawn = [svg.Line("all", "plain", _means(everything))]
     drawn += [svg.Line(name, style, _means(_binned(_scored_depths(board, o)))) for o, name, style in named]
     band = [
-        (_center(i), *map(float, np.percentile(values, [10, 90])))
+        (_center(i), float(np.percentile(values, 10)), float(np.percentile(values, 90)))
         for i, values in enumerate(everything)
         if len(values) >= MIN_FOR_PERCENTILES
     ]
@@ -138,8 +137,8 @@ def _tasks(board: Board) -> Figure | None:
     found = [
         svg.Point(
             s.depth or 0.0,
-            *(100 * (v or 0.0) for v in (s.rate, s.low, s.high)),
-            tip=f"{s.suite} {s.task}, {s.name}: {_percents(s)} at depth {s.depth or 0:.2f}",
+            *_interval(s),
+            f"{s.suite} {s.task}, {s.name}: {_percents(s)} at depth {s.depth or 0:.2f}",
         )
         for s in scores
     ]
@@ -149,8 +148,14 @@ def _tasks(board: Board) -> Figure | None:
     return Figure("Where it thinks", chart, "A point a task, with Wilson's 95 % interval.")
 
 
+def _interval(score: Score) -> tuple[float, float, float]:
+    """Return rate, low and high in percent."""
+    rate, low, high = (100 * (value or 0.0) for value in (score.rate, score.low, score.high))
+    return rate, low, high
+
+
 def _percents(score: Score) -> str:
-    rate, low, high = (100 * (v or 0.0) for v in (score.rate, score.low, score.high))
+    rate, low, high = _interval(score)
     return f"{score.successes}/{score.scored} = {rate:.1f} % [{low:.1f}, {high:.1f}]"
 
 
@@ -217,7 +222,7 @@ def _chains(board: Board) -> list[Figure]:
                 k - 0.35,
                 k + 0.35,
                 100 * rate,
-                f"{k} or more in a row: {100 * rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {score.scored} chains",
+                f"{k} or more: {100 * rate:.1f} % [{100 * low:.1f}, {100 * high:.1f}] of {score.scored} chains",
             )
             for k, (rate, (low, high)) in enumerate(zip(rates, score.chain.in_a_row_intervals, strict=True), start=1)
         ]

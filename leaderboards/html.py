@@ -279,8 +279,8 @@ def _published(suites: Sequence[str]) -> str:
         return ""
     drawn = "".join(table_html(table, Drawn(f"t-published-{i}")) for i, table in enumerate(tables, start=1))
     return (
-        '<div class="published"><p>Numbers from papers, READMEs and leaderboards, as printed there. Nobody ran them here; '
-        f"they are not ranked with anything on this page.</p>{drawn}</div>\n"
+        '<div class="published"><p>Numbers from papers, READMEs and leaderboards, as printed there. Nobody ran them '
+        f"here; they are not ranked with anything on this page.</p>{drawn}</div>\n"
     )
 
 

@@ -13,6 +13,8 @@ INTERVAL = "95 % interval"
 LONG = {"remark", "source", "message"}
 NAMES = {"name", "subtask", "run"}
 """Columns of long snake_case names, which may break after an underscore or a slash."""
+SHORT = {"policy", "weights", "variant", "basis"}
+"""Columns that are never folded."""
 FLAG = "standing"
 
 
@@ -84,6 +86,7 @@ def _cell(table: Table, drawn: Drawn, i: int, text: str, *, is_head: bool) -> st
         return f'<th scope="row"{_kind(["name"] if table.columns[i] in NAMES else [])}>{inner}</th>'
     kinds = [] if i < table.n_text else ["n"]
     kinds += ["name"] if table.columns[i] in NAMES else []
+    kinds += ["short"] if table.columns[i] in SHORT else []
     kinds += ["long"] if table.columns[i] in LONG else []
     kinds += ["flag"] if table.columns[i] == FLAG and text.startswith("unranked") else []
     kinds += ["rank"] if table.columns[i] == "rank" else []

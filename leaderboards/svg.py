@@ -83,10 +83,8 @@ def bars(name: str, x: Axis, y: Axis, found: Sequence[Bar], marks: Sequence[tupl
     for index, (at, label) in enumerate(marks):
         px, py = _x(x, at), TOP + 10 + 14 * index
         drawn.append(f'<path class="rule" d="M{px:.1f} {TOP}V{HEIGHT - BOTTOM}"/>')
-        end = px > WIDTH * 0.7
-        drawn.append(
-            f'<text class="note{" end" if end else ""}" x="{px + (-5 if end else 5):.1f}" y="{py}">{escape(label)}</text>'
-        )
+        kind, side = ("note end", -5) if px > WIDTH * 0.7 else ("note", 5)
+        drawn.append(f'<text class="{kind}" x="{px + side:.1f}" y="{py}">{escape(label)}</text>')
     return _chart(name, x, y, drawn)
 
 
@@ -158,8 +156,10 @@ def _chart(name: str, x: Axis, y: Axis, drawn: Sequence[str]) -> str:
         at = _y(y, tick)
         grid.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
         grid.append(f'<text class="tick end" x="{LEFT - 8}" y="{at + 4:.1f}">{tick:,g}</text>')
-    for tick in x.ticks(7):
-        grid.append(f'<text class="tick middle" x="{_x(x, tick):.1f}" y="{HEIGHT - BOTTOM + 17}">{tick:,g}</text>')
+    grid += [
+        f'<text class="tick middle" x="{_x(x, tick):.1f}" y="{HEIGHT - BOTTOM + 17}">{tick:,g}</text>'
+        for tick in x.ticks(7)
+    ]
     middle = TOP + (HEIGHT - TOP - BOTTOM) / 2
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}">'
