@@ -13,6 +13,7 @@ COMMANDS = {
     "baseline": "freeze a finished run, to hold later ones against it",
     "gate": "tell whether a run is worse than a baseline; can stop as soon as it knows",
     "compare": "compare runs on the episodes they share: difference, interval, verdict",
+    "curves": "show what compute buys: success against depth, FLOPs and time, as data and plots",
     "list": "show policies, suites, tasks and protocol cards",
     "replay": "simulate a recorded episode again, bit for bit, and film it",
     "demos": "record scripted demonstrations for training; the same command again resumes",

@@ -14,6 +14,7 @@ EXTRAS = {
     "pandas": "board",
     "pyarrow": "board",
     "scipy": "board",
+    "matplotlib": "report",
     "torch": "model",
     "transformers": "model",
     "mujoco": "libero",
