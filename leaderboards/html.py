@@ -224,9 +224,9 @@ def _tasks(tables: Mapping[str, Table], board: Board) -> str:
 def _costs(board: Board) -> str:
     machine = board.manifest.get("machine") or {}
     on = ", ".join(f"{key} {value}" for key, value in machine.items())
-    keys = ("t-execution", "t-execution-tasks")
-    drawn = "".join(table_html(t, Drawn(key)) for t, key in zip(cost_tables(board), keys, strict=True))
-    return (f"<p>{escape(on)}</p>" if on else "") + drawn
+    suites, tasks = cost_tables(board)
+    rest = f"<details><summary>Each task</summary>{table_html(tasks, Drawn('t-execution-tasks'))}</details>"
+    return (f"<p>{escape(on)}</p>" if on else "") + table_html(suites, Drawn("t-execution")) + rest
 
 
 def _figures(figures: Sequence[Figure]) -> str:

@@ -13,7 +13,7 @@ INTERVAL = "95 % interval"
 LONG = {"remark", "source", "message"}
 NAMES = {"name", "subtask", "run"}
 """Columns of long snake_case names, which may break after an underscore or a slash."""
-SHORT = {"policy", "weights", "variant", "basis"}
+SHORT = {"policy", "weights", "basis"}
 """Columns that are never folded."""
 FLAG = "standing"
 
@@ -53,7 +53,7 @@ def table_html(table: Table, drawn: Drawn) -> str:
 def _heads(table: Table, drawn: Drawn, shown: Sequence[int]) -> str:
     cells = []
     for i in shown:
-        number = "" if i < table.n_text else ' class="n"'
+        number = "" if table.is_text(i) else ' class="n"'
         cells.append(f'<th scope="col"{number}>{escape(table.columns[i])}</th>')
         if drawn.bars and table.columns[i] == INTERVAL:
             cells.append('<td aria-hidden="true"></td>')
@@ -84,7 +84,7 @@ def _cell(table: Table, drawn: Drawn, i: int, text: str, *, is_head: bool) -> st
         if text in drawn.links:
             inner = f'<a href="{escape(drawn.links[text])}">{inner}</a>'
         return f'<th scope="row"{_kind(["name"] if table.columns[i] in NAMES else [])}>{inner}</th>'
-    kinds = [] if i < table.n_text else ["n"]
+    kinds = [] if table.is_text(i) else ["n"]
     kinds += ["name"] if table.columns[i] in NAMES else []
     kinds += ["short"] if table.columns[i] in SHORT else []
     kinds += ["long"] if table.columns[i] in LONG else []

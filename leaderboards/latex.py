@@ -43,7 +43,7 @@ def latex(tables: Iterable[tuple[Table, list[str]]]) -> str:
 
 def _environment(table: Table, notes: list[str]) -> str:
     shown = _shown(table)
-    alignment = "".join("l" if i < table.n_text else "r" for i in shown)
+    alignment = "".join("l" if table.is_text(i) else "r" for i in shown)
     caption = " ".join(f"{escape(text.rstrip('.'))}." for text in (table.title, *notes, table.legend) if text)
     return "\n".join(
         [

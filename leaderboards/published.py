@@ -107,12 +107,13 @@ def _table(columns: _Columns, measures: list[str]) -> Table:
     rows = []
     for (method, variant, params, basis, source), numbers in found.items():
         cells = [_cell(numbers.get(measure)) for measure in measures]
-        rows.append((method, variant, basis, source, _remark(numbers.values()), params or NOTHING, *cells))
+        rows.append((method, variant, params or NOTHING, *cells, basis, source, _remark(numbers.values())))
     return Table(
         f"As published, not re-run: {columns.benchmark}",
-        ("method", "variant", "basis", "source", "remark", "params, B", *(columns.headers[m] for m in measures)),
+        ("method", "variant", "params, B", *(columns.headers[m] for m in measures), "basis", "source", "remark"),
         tuple(rows),
-        n_text=5,
+        n_text=2,
+        n_last=3,
         legend=f"{columns.caveat} {LEGEND}".strip(),
     )
 

@@ -173,7 +173,7 @@ def to_json(data: object) -> str:
 
 
 def _markdown(table: Table) -> str:
-    rule = ["---" if i < table.n_text else "--:" for i in range(len(table.columns))]
+    rule = ["---" if table.is_text(i) else "--:" for i in range(len(table.columns))]
     lines = [table.columns, rule, *table.rows]
     body = "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
     legend = f"\n\n{table.legend}" if table.legend else ""

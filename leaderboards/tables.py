@@ -38,13 +38,21 @@ COST_LEGEND = (
 
 @dataclass(frozen=True)
 class Table:
-    """A title, one header a column, rows of equally many cells; the first ``n_text`` columns are left-aligned."""
+    """A title, one header a column, rows of equally many cells.
+
+    The first ``n_text`` and the last ``n_last`` columns are text, the others numbers.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     n_text: int = 1
     legend: str = ""
+    n_last: int = 0
+
+    def is_text(self, column: int) -> bool:
+        """Return whether a column is text, left-aligned, rather than numbers."""
+        return column < self.n_text or column >= len(self.columns) - self.n_last
 
 
 def banners(board: Board) -> list[str]:

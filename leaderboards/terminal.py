@@ -80,7 +80,7 @@ def _print(table: Table, console: Console) -> None:
         padding=(0, 1, 0, 0) if left_out else (0, 1),
     )
     for i in shown:
-        is_text = i < table.n_text
+        is_text = table.is_text(i)
         drawn.add_column(table.columns[i], justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     for row in table.rows:
         drawn.add_row(*(Text(row[i]) for i in shown))
