@@ -11,8 +11,13 @@ from rdvla_bench.errors import UsageError
 class Margin:
     """How much worse is still good enough."""
 
-    value: float  # > 0, a difference in success rate or in average chain length
-    is_length: bool
+    value: float  # > 0, of the success rate or of the average chain length
+    n_instructions: int = 1  # an episode's; above 1 it is a chain, and its length is compared
+
+    @property
+    def is_length(self) -> bool:
+        """Return whether chain lengths are compared, not success rates."""
+        return self.n_instructions > 1
 
     def show(self, difference: float) -> str:
         """Return ``-0.3 pp``, or ``-0.03`` for a chain length."""
@@ -56,7 +61,7 @@ def parse_margin(text: str, n_instructions: int) -> Margin:
     if not 0 < value < (n_instructions if is_length else 1):
         meant = f'. Did you mean "{number}pp"?' if not is_length and not is_share and 1 <= value < 100 else ""
         raise UsageError(f"--margin {text}: {allowed}{meant}")
-    return Margin(value, is_length)
+    return Margin(value, n_instructions)
 
 
 def check_alpha(alpha: float) -> None:

@@ -30,6 +30,7 @@ POWER = 0.8  # of the number of episodes that is said to decide
 SEED = 0
 """Of the bootstrap: the same two runs give the same verdict."""
 
+FEWEST_CHAINS = 10  # that a bootstrap may call a regression
 Pairs = Sequence[tuple[Frozen, Frozen]]  # (baseline, run)
 
 
@@ -70,9 +71,8 @@ def check_length(pairs: Pairs, margin: Margin, alpha: float) -> Check:
     method = f"paired bootstrap interval at {100 * (1 - 2 * alpha):.4g} % over {len(found)} common chains"
     line = _found(margin, was, now, (low, high), method)
     n, second_moment = len(differences), float((differences**2).sum())
-    fewest = fewest_chains(alpha)
     changed = (second_moment + 1) / (n + 2)
-    return _decide(margin, alpha, line, (low, high), n, float(differences.mean()), changed, fewest)
+    return _decide(margin, alpha, line, (low, high), n, float(differences.mean()), changed, fewest_pairs(margin, alpha))
 
 
 def check_unpaired(baseline: Baseline, run: Baseline, margin: Margin, alpha: float, why: str) -> Check:
@@ -109,18 +109,20 @@ def check_unpaired(baseline: Baseline, run: Baseline, margin: Margin, alpha: flo
         spread = sum(_shrunk(k, len(side)) for k, side in zip(wins, (a, b), strict=True))
     line = _found(margin, *rates, (float(low), float(high)), method)
     n = min(len(a), len(b))
-    return _decide(margin, alpha, line, (float(low), float(high)), n, rates[1] - rates[0], spread, 1)
+    fewest = fewest_pairs(margin, alpha) if margin.is_length else 1
+    return _decide(margin, alpha, line, (float(low), float(high)), n, rates[1] - rates[0], spread, fewest)
 
 
 def fewest_pairs(margin: Margin, alpha: float) -> int:
-    """Return how many pairs Tango's interval needs to pass if not one of them changed: z^2 (1 - margin) / margin."""
+    """Return how many pairs a pass needs at least, if not one of them changed: z^2 (1 - margin) / margin.
+
+    The number from which Tango's interval of no change lies above -margin. For chains the margin counts as a share of
+    an episode's instructions, as if a chain that changes lost them all: the bootstrap of no change is a certainty that
+    nobody has.
+    """
     z = NormalDist().inv_cdf(1 - alpha)
-    return math.floor(z * z * (1 - margin.value) / margin.value) + 1
-
-
-def fewest_chains(alpha: float) -> int:
-    """Return how few chains a bootstrap may resample: fewer have too few different resamples for a tail of alpha."""
-    return max(20, math.ceil(2 / alpha))
+    share = margin.value / margin.n_instructions
+    return math.floor(z * z * (1 - share) / share) + 1
 
 
 def _decide(
@@ -134,17 +136,16 @@ def _decide(
     fewest: int,
 ) -> Check:
     low, high = interval
-    enough = n >= fewest
-    if high < -margin.value and (enough or not margin.is_length):
-        return Check(margin.what, "regression", f"{line}: below the margin of {margin.show(-margin.value)}")
-    if low > -margin.value and enough:
-        return Check(margin.what, "pass", f"{line}: above the margin of {margin.show(-margin.value)}")
-    covers = f"{line}: the margin of {margin.show(-margin.value)} is not decided"
-    if not enough:
+    bound = margin.show(-margin.value)
+    if high < -margin.value and (not margin.is_length or n >= FEWEST_CHAINS):
+        return Check(margin.what, "regression", f"{line}: below the margin of {bound}")
+    if low > -margin.value and (not margin.is_length or n >= fewest):
+        return Check(margin.what, "pass", f"{line}: above the margin of {bound}")
+    if n < fewest:
         advice = f"{n} common episodes are fewer than the {fewest} that this margin and alpha need at least"
     else:
         advice = _more(margin, alpha, n, difference, spread)
-    return Check(margin.what, "undecided", covers, advice)
+    return Check(margin.what, "undecided", f"{line}: the margin of {bound} is not decided", advice)
 
 
 def _more(margin: Margin, alpha: float, n: int, difference: float, spread: float) -> str:
