@@ -173,7 +173,8 @@ class _Member:
 
     @cached_property
     def sample(self) -> Sample:
-        return Sample.of(self.results, _rows(self.entry.board.executions, self.suite))
+        n_instructions = self.entry.board.manifest.get("n_instructions", {}).get(self.suite, 1)
+        return Sample.of(self.results, _rows(self.entry.board.executions, self.suite), n_instructions)
 
     @cached_property
     def kind(self) -> Kind:
@@ -220,7 +221,7 @@ def _point(member: _Member, sample: Sample, front: dict[str, tuple[bool, float]]
         suite=member.suite,
         kind=member.kind,
         n=n,
-        value=_value(sample, is_chain=any(s.chain for s in board.suite_scores)),
+        value=_value(sample),
         costs=costs,
         gflop_per_episode=None if pd.isna(flops) else flops / 1e9,
         depth_sd=float(depths.std()) if member.kind != "plain" and len(depths) > 1 else None,
@@ -234,11 +235,11 @@ def _cost(sample: Sample, name: str, kind: Kind) -> float | None:
     return None if name == "depth" and kind == "plain" else ratio(*sample.cost(name))
 
 
-def _value(sample: Sample, *, is_chain: bool) -> Estimate:
+def _value(sample: Sample) -> Estimate:
     mean = float(sample.value.mean())
-    if is_chain:
+    if sample.is_chain:
         lengths = [int(value) for value in sample.value]
-        return Estimate(mean, *length_interval(lengths, np.random.default_rng(SEED)))
+        return Estimate(mean, *length_interval(lengths, int(sample.best), np.random.default_rng(SEED)))
     return Estimate(mean, *wilson(int(sample.value.sum()), len(sample.keys)))
 
 
@@ -259,7 +260,7 @@ def _matches(member: _Member, members: Sequence[_Member], resampling: Resampling
         below = [m for c, m in priced if c <= mine]
         above = [m for c, m in priced if c >= mine]
         if not below or not above:
-            note = f"outside the fixed depths, {priced[0][0]:.3g} to {priced[-1][0]:.3g}: not extrapolated"
+            note = f"outside the fixed depths' {priced[0][0]:.3g} to {priced[-1][0]:.3g}: not extrapolated"
             yield Match(member.entry.run, member.label, member.suite, cost, "", "", None, note)
             continue
         low, high = below[-1], above[0]

@@ -83,14 +83,20 @@ def test_the_clustered_bootstrap_covers_the_mean_over_all_tasks_in_95_of_100_run
     assert 930 <= covered <= 970
 
 
-def test_the_bootstrap_of_chain_length_covers_the_truth_in_95_of_100_runs() -> None:
+@pytest.mark.parametrize("chances", [[0.1, 0.1, 0.15, 0.15, 0.2, 0.3], [0.01, 0.01, 0.01, 0.01, 0.01, 0.95]])
+def test_the_bootstrap_of_chain_length_covers_the_truth_in_95_of_100_runs(chances: list[float]) -> None:
     rng = np.random.default_rng(8)
-    chances = np.array([0.1, 0.1, 0.15, 0.15, 0.2, 0.3])
     truth, covered = float(np.arange(6) @ chances), 0
     for _ in range(1000):
-        low, high = length_interval(rng.choice(6, size=200, p=chances).tolist(), rng, resamples=1000)
+        low, high = length_interval(rng.choice(6, size=100, p=chances).tolist(), 5, rng, resamples=1000)
         covered += low <= truth <= high
-    assert 930 <= covered <= 970
+    assert 930 <= covered <= 975
+
+
+def test_perfect_chains_are_not_certain() -> None:
+    few, many = (length_interval([5] * n, 5, np.random.default_rng(0)) for n in (20, 1000))
+    assert few[0] < 4.7 < many[0] < 5.0
+    assert few[1] == many[1] == 5.0
 
 
 def test_a_perfect_run_is_not_certain() -> None:
