@@ -44,7 +44,8 @@ def remarks(one: Comparison, rule: Rule) -> list[str]:
 def tables(one: Comparison, rule: Rule) -> list[Table]:
     """Return rates and chain lengths by suite, what they cost, and rates by task, where there are any."""
     found = [_table(one, kind, rule) for kind in ("suites", "chains", "tasks") if one.table(kind)]
-    found.insert(len(found) - bool(one.table("tasks")), _compute(one))
+    if any(value is not None for row in one.rows for value in (*row.depths, *row.flops)):
+        found.insert(len(found) - bool(one.table("tasks")), _compute(one))
     return found
 
 
