@@ -13,7 +13,7 @@ from rdvla_bench.leaderboards.tables import NOTHING, Table
 
 SCHEMA = 1  # of curves.json
 CERTAIN, UNLIKELY = 0.95, 0.05
-COLUMNS = ("n", "success", "95 % interval", "depth", "GFLOP/step", "ms p50", "p95", "p99", "difference", "standing")
+COLUMNS = ("n", "success", "95 % interval", "depth", "GFLOP/step", "ms p50", "p95", "p99", "difference")
 
 
 def point_rows(curves: Curves) -> list[dict[str, Any]]:
@@ -155,8 +155,7 @@ def _cells(curves: Curves, p: Point, title: str, difference: str) -> tuple[str, 
         f"{gflop.value:.4g}" if gflop else NOTHING,
         *(f"{ms:.1f}" for ms in p.latency_ms or ()),
         *(NOTHING for _ in range(0 if p.latency_ms else 3)),
-        difference or NOTHING,
-        p.standing or NOTHING,
+        difference or ("compared with nothing" if p.standing else NOTHING),
     )
 
 
@@ -164,12 +163,12 @@ def _match_cells(m: Match, curves: Curves) -> tuple[str, ...]:
     what = "depth" if m.cost == "depth" else "FLOP"
     d = m.difference
     if d is None:
-        return (f"  ={what}", *(NOTHING for _ in COLUMNS[:-2]), NOTHING, m.note)
+        return (f"  ={what}", *(NOTHING for _ in COLUMNS[:-1]), m.note)
     between = m.below if m.below == m.above else f"{m.below} and {m.above.removeprefix('depth ')}"
     spent = (f"{d.at:.2f}", NOTHING) if m.cost == "depth" else (NOTHING, f"{d.at:.4g}")
     return (
         f"  ={what}: {between}", str(d.n_episodes), _number(d.fixed, curves), NOTHING, *spent,
-        NOTHING, NOTHING, NOTHING, _words(m, curves), NOTHING if d.is_paired else "not paired",
+        NOTHING, NOTHING, NOTHING, _words(m, curves),
     )  # fmt: skip
 
 
@@ -179,7 +178,7 @@ def _words(found: Beside | Match, curves: Curves) -> str:
         return NOTHING
     unit, form = (100, "+.1f") if curves.measure == "success rate" else (1, "+.3f")
     value, low, high = (format(unit * v, form) for v in (d.difference.value, d.difference.low, d.difference.high))
-    return f"{value} [{low}, {high}] {d.verdict}"
+    return f"{value} [{low}, {high}] {d.verdict}{'' if d.is_paired else ', not paired'}"
 
 
 def front_sentence(curves: Curves, suite: str, cost: str) -> str:

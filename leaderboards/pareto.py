@@ -13,9 +13,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rdvla_bench.leaderboards.paired import count, tango
 from rdvla_bench.leaderboards.resampling import Estimate, Floats, Resampling, Sample, percentiles, ratio
 
-Verdict = Literal["higher", "lower", "no difference shown"]
+Verdict = Literal["higher", "lower", "undecided"]
 
 
 def front(costs: Floats, values: Floats) -> NDArray[np.bool_]:
@@ -59,7 +60,7 @@ class Difference:
         """Return what the interval says."""
         if self.difference.low > 0:
             return "higher"
-        return "lower" if self.difference.high < 0 else "no difference shown"
+        return "lower" if self.difference.high < 0 else "undecided"
 
 
 def matched(adaptive: Sample, below: Sample, above: Sample, cost: str, resampling: Resampling) -> Difference | None:
@@ -79,7 +80,7 @@ def matched(adaptive: Sample, below: Sample, above: Sample, cost: str, resamplin
     weight = 0.0 if low == high else (at - low) / (high - low)
     values = [float(sample.value.mean()) for sample in samples]
     fixed = (1 - weight) * values[1] + weight * values[2]
-    drawn = _drawn_difference(samples, cost, resampling)
+    drawn = _widened(_drawn_difference(samples, cost, resampling), samples, resampling)
     return Difference(
         at=at,
         value=values[0],
@@ -101,19 +102,44 @@ def _drawn_difference(samples: Sequence[Sample], cost: str, resampling: Resampli
 
 
 def beside(adaptive: Sample, fixed: Sample, resampling: Resampling) -> Difference:
-    """Return the adaptive value minus that of one fixed depth, whatever each costs."""
+    """Return the adaptive value minus that of one fixed depth, whatever each costs.
+
+    On common episodes Tango's interval, as ``compare`` has it; bootstrap for chains and without common episodes.
+    """
     samples = [adaptive, fixed]
     common = frozenset(adaptive.keys).intersection(fixed.keys)
     if common:
         samples = [sample.only(common) for sample in samples]
     mine, other = (float(sample.value.mean()) for sample in samples)
-    drawn = resampling.values(samples[0]) - resampling.values(samples[1])
+    if common and _is_binary(samples):
+        counts = count(zip(samples[1].value > 0, samples[0].value > 0, strict=True))
+        low, high = tango(counts)
+    else:
+        drawn = resampling.values(samples[0]) - resampling.values(samples[1])
+        low, high = percentiles(_widened(drawn, samples, resampling))
     return Difference(
         at=float("nan") if (at := ratio(*samples[0].cost("depth"))) is None else at,
         value=mine,
         fixed=other,
         weight=0.0,
-        difference=Estimate(mine - other, *percentiles(drawn)),
+        difference=Estimate(mine - other, low, high),
         n_episodes=min(len(sample.keys) for sample in samples),
         is_paired=bool(common),
     )
+
+
+def _is_binary(samples: Sequence[Sample]) -> bool:
+    return all(not sample.is_chain for sample in samples)
+
+
+def _widened(drawn: Floats, samples: Sequence[Sample], resampling: Resampling) -> Floats:
+    """Return resampled differences with two imagined episodes among the N: one that each side alone wins.
+
+    Without them, runs that agree on every episode would have the interval [0, 0]. In the spirit of A. Agresti and
+    Y. Min, Statist. Med. 24 (2005) 729-740, who add such counts to matched proportions. A resample draws each of the
+    two Poisson(1) times.
+    """
+    n = min(len(sample.keys) for sample in samples)
+    won = resampling.coins(len(drawn)) * samples[0].best
+    widened: Floats = (n * drawn + won) / (n + 2)
+    return widened

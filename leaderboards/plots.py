@@ -7,6 +7,7 @@ with nothing are hollow.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ def all_plots(curves: Curves) -> dict[str, Figure]:
         "depth-progress": lambda c: progress_plot(c, by_query=False),
         "depth-query": lambda c: progress_plot(c, by_query=True),
         "depth-task": task_plot,
-        "exit-traces": exit_plot,
+        **{_exit_name(curves, suite): partial(exit_plot, suite=suite) for suite in curves.suites},
         "latency": latency_plot,
     }
     with style():
@@ -66,6 +67,7 @@ def success_plot(curves: Curves, cost: str) -> Figure | None:
     seen = looks(curves.series)
     suites = [suite for suite in curves.suites if any(point.suite == suite for point in known)]
     figure, axes = panels(len(suites))
+    drawn = []
     for axis, suite in zip(axes, suites, strict=True):
         points = [point for point in curves.of(suite) if point.costs[cost]]
         scale_x(axis, [_cost(point, cost) for point in points], base=2 if cost == "depth" else 10)
@@ -79,8 +81,11 @@ def success_plot(curves: Curves, cost: str) -> Figure | None:
         _value_axis(axis, curves, points)
         if len(suites) > 1:
             axis.set_title(suite)
-        _name_points(axis, lines, cost, seen, is_rate=_is_rate(curves))
+        drawn.append(lines)
     caption(figure, _success_caption(curves, known, cost))
+    figure.draw_without_rendering()  # the panels get their final places, which the names then fill
+    for axis, lines in zip(axes, drawn, strict=True):
+        _name_points(axis, lines, cost, seen, is_rate=_is_rate(curves))
     return figure
 
 
@@ -239,17 +244,20 @@ def task_plot(curves: Curves) -> Figure | None:
     return figure
 
 
-def exit_plot(curves: Curves) -> Figure | None:
-    """Draw how the exit criterion falls, one panel a run."""
-    found = [profile for profile in _adaptive(curves) if profile.exits]
+def _exit_name(curves: Curves, suite: str) -> str:
+    return "exit-traces" if len(curves.suites) == 1 else f"exit-traces-{suite.replace(' ', '-')}"
+
+
+def exit_plot(curves: Curves, suite: str) -> Figure | None:
+    """Draw how the exit criterion falls on one suite, one panel a run."""
+    found = [profile for profile in _adaptive(curves) if profile.exits and profile.suite == suite]
     if not found:
         return None
     figure, axes = panels(len(found), size=(4.3, 3.3))
     for axis, profile in zip(axes, found, strict=True):
         if profile.exits:
             mesh = _draw_exits(axis, profile.exits, profile.threshold)
-        several = len({p.suite for p in found}) > 1
-        axis.set_title(f"{_name(profile)}, {profile.suite}" if several else _name(profile), pad=15)
+        axis.set_title(_name(profile) if len(curves.suites) == 1 else f"{_name(profile)}, {suite}", pad=15)
         axis.set_xlabel("iteration of the recurrent core")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylabel("exit criterion (change of the chunk)")
@@ -337,7 +345,8 @@ def _value_axis(axis: Axes, curves: Curves, points: Sequence[Point]) -> None:
         axis.set_yticks([tick for tick in range(0, 101, 20 if bottom < 40 else 10) if tick >= bottom])
     else:
         axis.set_ylabel("average chain length (of 5 instructions)")
-        axis.set_ylim(0, min(5.1, 1.12 * max(point.value.high for point in points)))
+        axis.set_ylim(0, min(5.5, 1.12 * max(point.value.high for point in points)))
+        axis.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _success_caption(curves: Curves, points: Sequence[Point], cost: str) -> str:

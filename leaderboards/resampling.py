@@ -48,9 +48,11 @@ class Sample:
     steps: Floats  # (N,) control steps
     flops: Floats  # (N,) NaN where unknown
     model_s: Floats  # (N,) of all queries together
+    is_chain: bool = False
+    best: float = 1.0  # the highest value an episode can have
 
     @classmethod
-    def of(cls, results: pd.DataFrame, executions: pd.DataFrame) -> Sample:
+    def of(cls, results: pd.DataFrame, executions: pd.DataFrame, n_instructions: int = 1) -> Sample:
         """Take the scored rows of the frames of one run, which are in the same order."""
         chosen = (results["outcome"] != Outcome.ERROR.value).to_numpy(bool)
         rows, costs = results[chosen], executions[chosen]
@@ -64,13 +66,16 @@ class Sample:
             steps=rows["steps"].to_numpy(np.float64),
             flops=rows["flops"].to_numpy(np.float64),
             model_s=np.array([sum(seconds) for seconds in costs["model_s"]], np.float64),
+            is_chain=n_instructions > 1,
+            best=float(n_instructions),
         )
 
     def only(self, keys: frozenset[Key]) -> Sample:
         """Return the episodes in ``keys``, in this order."""
         chosen = np.array([key in keys for key in self.keys], bool)
         arrays = (self.value, self.depth, self.queries, self.steps, self.flops, self.model_s)
-        return Sample(tuple(key for key in self.keys if key in keys), *(array[chosen] for array in arrays))
+        kept = tuple(key for key in self.keys if key in keys)
+        return Sample(kept, *(array[chosen] for array in arrays), is_chain=self.is_chain, best=self.best)
 
     def cost(self, name: str) -> tuple[Floats, Floats]:
         """Return numerator and denominator (N,) of a cost of ``COSTS``.
@@ -110,7 +115,7 @@ class Resampling:
 
     def __init__(self, resamples: int = RESAMPLES, seed: int = SEED) -> None:
         """Begin with nothing drawn."""
-        self._resamples = resamples
+        self._resamples, self._seed = resamples, seed
         self._rng = np.random.default_rng(seed)
         self._drawn: dict[tuple[Key, ...], NDArray[np.float32]] = {}
 
@@ -119,6 +124,12 @@ class Resampling:
         if keys not in self._drawn:
             self._drawn[keys] = draw_counts(keys, self._rng, self._resamples)
         return self._drawn[keys]
+
+    def coins(self, n: int) -> Floats:
+        """Return how much more often the one of two imagined episodes is drawn than the other, (n,)."""
+        rng = np.random.default_rng([self._seed, n])
+        coins: Floats = (rng.poisson(1, n) - rng.poisson(1, n)).astype(np.float64)
+        return coins
 
     def values(self, sample: Sample) -> Floats:
         """Return the mean value in each resample, (R,)."""
