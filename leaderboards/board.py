@@ -6,22 +6,28 @@ Non-obvious:
   holds while episodes are missing, and where a resumed run drew its pictures from something else than it began with.
 - A suite's rate pools its episodes. The mean of suites weighs every suite alike, the mean of tasks every task.
 - Depth and model time are per query, pooled over the queries of the episodes in the row.
+- A board keeps no episode: a hundred of them fit in memory. ``results`` and ``executions`` read the ledger again.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from rdvla_bench.leaderboards.chains import SEED, ChainScore, SubtaskScore, chain_score, subtask_scores
+from rdvla_bench.leaderboards.columns import Columns, read_columns
 from rdvla_bench.leaderboards.frame import executions_frame, results_frame
 from rdvla_bench.leaderboards.intervals import Stratum, clustered_bootstrap, stratified_wilson
-from rdvla_bench.leaderboards.run_folder import Manifest, Run, read_run
-from rdvla_bench.leaderboards.statistics import mean, quantile, spread, wilson
+from rdvla_bench.leaderboards.run_folder import Manifest, check_plan, read_manifest, read_run
+from rdvla_bench.leaderboards.statistics import mean, quantile, wilson
 from rdvla_bench.types import Outcome
 
 
@@ -86,29 +92,27 @@ class Board:
     """Scores and costs of one run, in the same order: suites as configured, tasks ascending."""
 
     manifest: Manifest
-    results: pd.DataFrame  # columns of frame.RESULTS
-    executions: pd.DataFrame  # columns of frame.EXECUTIONS
+    folder: Path
     suite_scores: tuple[Score, ...]
     task_scores: tuple[Score, ...]
     suite_costs: tuple[Cost, ...]
     task_costs: tuple[Cost, ...]
     subtask_scores: tuple[SubtaskScore, ...] = ()  # of chains
 
-    @classmethod
-    def of(cls, run: Run) -> Board:
-        """Build the board of ``run``."""
-        results, executions = results_frame(run.records), executions_frame(run.records)
-        suites, tasks = list(_suites(run.manifest)), list(_tasks(run.manifest))
-        return cls(
-            run.manifest,
-            results,
-            executions,
-            tuple(_with_chain(_score(results, *row), results, run.manifest) for row in suites),
-            tuple(_score(results, *row) for row in tasks),
-            tuple(_cost(executions, *row) for row in suites),
-            tuple(_cost(executions, *row) for row in tasks),
-            tuple(score for suite, *_ in suites for score in subtask_scores(results, suite) if _is_chain(run, suite)),
-        )
+    @cached_property
+    def _frames(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        records = read_run(self.folder).records
+        return results_frame(records), executions_frame(records)
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """Return one row an episode with the columns of ``frame.RESULTS``."""
+        return self._frames[0]
+
+    @property
+    def executions(self) -> pd.DataFrame:
+        """Return one row an episode with the columns of ``frame.EXECUTIONS``."""
+        return self._frames[1]
 
     @property
     def mean_of_suites(self) -> float | None:
@@ -158,7 +162,21 @@ def load_board(folder: Path) -> Board:
     Raises:
         LedgerError: ``folder`` is no run folder or its ledger is garbled.
     """
-    return Board.of(read_run(folder))
+    manifest, columns = read_manifest(folder), read_columns(folder)
+    check_plan(folder, manifest, columns)
+    suites, tasks = list(_suites(manifest)), list(_tasks(manifest))
+    chained = [suite for suite, *_ in suites if manifest.get("n_instructions", {}).get(suite, 1) > 1]
+    chains = columns.chains() if chained else None
+    scores, costs = _Scores(columns), _Costs(columns)
+    return Board(
+        manifest,
+        folder,
+        tuple(_with_chain(scores.of(*row), chains, manifest) for row in suites),
+        tuple(scores.of(*row) for row in tasks),
+        tuple(costs.of(*row) for row in suites),
+        tuple(costs.of(*row) for row in tasks),
+        tuple(score for suite in chained if chains is not None for score in subtask_scores(chains, suite)),
+    )
 
 
 def _suites(manifest: Manifest) -> Iterator[tuple[str, None, str, int]]:
@@ -175,64 +193,94 @@ def _tasks(manifest: Manifest) -> Iterator[tuple[str, int, str, int]]:
             yield suite, task, names.get(str(task), ""), config["episodes"]
 
 
-def _of(frame: pd.DataFrame, suite: str, task: int | None) -> pd.DataFrame:
-    chosen = frame["suite"] == suite
-    return frame[chosen if task is None else chosen & (frame["task"] == task)]
+class _Scores:
+    """The columns of results, taken apart once for all rows of a board."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._depths = columns.ragged("depths")
+        self._steps, self._flops = columns.plain("steps"), columns.plain("flops").astype(np.float64)
+        self._appearance = columns.plain("appearance")
+
+    def of(self, suite: str, task: int | None, name: str, planned: int) -> Score:
+        done = self._columns.of(suite, task)
+        scored = done & (self._columns.outcome != Outcome.ERROR.value)
+        n_done, n_scored = int(done.sum()), int(scored.sum())
+        successes = int((self._columns.outcome[scored] == Outcome.SUCCESS.value).sum())
+        low, high = wilson(successes, n_scored) if n_scored else (None, None)
+        depths, flops = self._depths.of(scored), self._flops[scored]
+        recurrent = bool(depths.any())
+        return Score(
+            suite=suite,
+            task=task,
+            name=name,
+            planned=planned,
+            done=n_done,
+            errors=n_done - n_scored,
+            successes=successes,
+            rate=successes / n_scored if n_scored else None,
+            low=low,
+            high=high,
+            depth=_mean(depths) if recurrent else None,
+            depth_sd=_spread_of_integers(depths) if recurrent else None,
+            queries=_mean(self._depths.lengths[scored]),
+            steps=_mean(self._steps[scored]),
+            flops=None if np.isnan(flops).any() else _mean(flops),
+            appearances=tuple(sorted(set(self._appearance[done].tolist()) - {""})),
+        )
 
 
-def _score(results: pd.DataFrame, suite: str, task: int | None, name: str, planned: int) -> Score:
-    done = _of(results, suite, task)
-    scored = done[done["outcome"] != Outcome.ERROR.value]
-    successes = int((scored["outcome"] == Outcome.SUCCESS.value).sum())
-    low, high = wilson(successes, len(scored)) if len(scored) else (None, None)
-    depths = [depth for row in scored["depths"] for depth in row]
-    recurrent = any(depths)
-    return Score(
-        suite=suite,
-        task=task,
-        name=name,
-        planned=planned,
-        done=len(done),
-        errors=len(done) - len(scored),
-        successes=successes,
-        rate=successes / len(scored) if len(scored) else None,
-        low=low,
-        high=high,
-        depth=mean(depths) if recurrent else None,
-        depth_sd=spread(depths) if recurrent else None,
-        queries=mean(scored["queries"].tolist()),
-        steps=mean(scored["steps"].tolist()),
-        flops=None if scored["flops"].isna().any() else mean(scored["flops"].tolist()),
-        appearances=tuple(sorted(set(done["appearance"]) - {""})),
-    )
-
-
-def _is_chain(run: Run, suite: str) -> bool:
-    return run.manifest.get("n_instructions", {}).get(suite, 1) > 1
-
-
-def _with_chain(score: Score, results: pd.DataFrame, manifest: Manifest) -> Score:
+def _with_chain(score: Score, chains: pd.DataFrame | None, manifest: Manifest) -> Score:
     n_instructions = manifest.get("n_instructions", {}).get(score.suite, 1)
-    return replace(score, chain=chain_score(_of(results, score.suite, None), n_instructions))
+    if chains is None:
+        return score
+    return replace(score, chain=chain_score(chains[chains["suite"] == score.suite], n_instructions))
 
 
-def _cost(executions: pd.DataFrame, suite: str, task: int | None, name: str, planned: int) -> Cost:
-    del planned
-    done = _of(executions, suite, task)
-    scored = done[done["outcome"] != Outcome.ERROR.value]
-    model_ms = [1e3 * seconds for row in scored["model_s"] for seconds in row]
-    return Cost(
-        suite=suite,
-        task=task,
-        name=name,
-        model_ms=mean(model_ms),
-        model_ms_p50=quantile(model_ms, 0.50),
-        model_ms_p95=quantile(model_ms, 0.95),
-        backbone_ms=mean([1e3 * seconds for row in scored["backbone_s"] for seconds in row]),
-        head_ms=mean([1e3 * seconds for row in scored["head_s"] for seconds in row]),
-        batch_size=mean([size for row in scored["batch_sizes"] for size in row]),
-        cpu_s=mean(scored["cpu_s"].tolist()),
-        wall_s=mean(scored["wall_s"].tolist()),
-        build_cpu_s=float(done["build_cpu_s"].sum()),
-        retries=int((done["attempts"] - 1).sum()),
-    )
+class _Costs:
+    """The columns of executions, taken apart once for all rows of a board."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+        self._per_query = {name: columns.ragged(name) for name in ("model_s", "backbone_s", "head_s", "batch_sizes")}
+        names = ("cpu_s", "wall_s", "build_cpu_s", "attempts")
+        self._per_episode = {name: columns.plain(name) for name in names}
+
+    def of(self, suite: str, task: int | None, name: str, planned: int) -> Cost:
+        del planned
+        done = self._columns.of(suite, task)
+        scored = done & (self._columns.outcome != Outcome.ERROR.value)
+        episode, query = self._per_episode, self._per_query
+        model_ms = np.sort(1e3 * query["model_s"].of(scored)).tolist()  # sorted once for both quantiles
+        return Cost(
+            suite=suite,
+            task=task,
+            name=name,
+            model_ms=mean(model_ms),
+            model_ms_p50=quantile(model_ms, 0.50),
+            model_ms_p95=quantile(model_ms, 0.95),
+            backbone_ms=_mean(1e3 * query["backbone_s"].of(scored)),
+            head_ms=_mean(1e3 * query["head_s"].of(scored)),
+            batch_size=_mean(query["batch_sizes"].of(scored)),
+            cpu_s=_mean(episode["cpu_s"][scored]),
+            wall_s=_mean(episode["wall_s"][scored]),
+            build_cpu_s=float(episode["build_cpu_s"][done].sum()),
+            retries=int((episode["attempts"][done] - 1).sum()),
+        )
+
+
+def _mean(values: NDArray[Any]) -> float | None:
+    """Return the mean; of integers, whose sum is exact as it is, without going through a list."""
+    if np.issubdtype(values.dtype, np.integer):
+        return int(values.sum(dtype=np.int64)) / len(values) if len(values) else None
+    return mean(values.tolist())
+
+
+def _spread_of_integers(values: NDArray[np.integer[Any]]) -> float | None:
+    """Return ``spread`` of integers, each distinct one squared once."""
+    center = _mean(values)
+    if center is None or len(values) < 2:
+        return None
+    distinct, counts = np.unique(values, return_counts=True)
+    squares = np.repeat([(value - center) ** 2 for value in distinct.tolist()], counts)
+    return math.sqrt(math.fsum(squares.tolist()) / (len(values) - 1))

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypedDict, cast
 
 from rdvla_bench.errors import LedgerError
+from rdvla_bench.leaderboards.columns import Columns
 from rdvla_bench.ledger import EPISODES, RUN, read_records
-from rdvla_bench.ledger import read_run as read_manifest
+from rdvla_bench.ledger import read_run as read_json
 from rdvla_bench.record import Record
 
 
@@ -51,6 +52,7 @@ class Manifest(_Required, total=False):
     """The keys of ``run.json`` that a board reads; others are left alone."""
 
     machine: Mapping[str, Any]
+    started: str  # ISO 8601
     n_instructions: Mapping[str, int]  # suite -> an episode's; 1 where it is missing
 
 
@@ -68,15 +70,37 @@ def read_run(folder: Path) -> Run:
     Raises:
         LedgerError: no run folder, or a ledger that is garbled or holds episodes the manifest does not plan.
     """
-    manifest = read_manifest(folder)
+    run = Run(read_manifest(folder), tuple(read_records(folder).values()))
+    _check_plan(folder, run)
+    return run
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read ``run.json`` alone.
+
+    Raises:
+        LedgerError: no run folder, or keys are missing.
+    """
+    manifest = read_json(folder)
     config = manifest["config"]
     missing = sorted(Manifest.__required_keys__ - manifest.keys())
     missing += sorted(RunConfig.__required_keys__ - config.keys()) if isinstance(config, dict) else ["config"]
     if missing:
         raise LedgerError(f"{folder / RUN} was not written by rdvla-bench run: it lacks {', '.join(missing)}")
-    run = Run(cast("Manifest", manifest), tuple(read_records(folder).values()))
-    _check_plan(folder, run)
-    return run
+    return cast("Manifest", manifest)
+
+
+def check_plan(folder: Path, manifest: Manifest, columns: Columns) -> None:
+    """Do for columns what ``read_run`` does for records.
+
+    Raises:
+        LedgerError: the ledger holds episodes that the manifest does not plan.
+    """
+    config = manifest["config"]
+    pairs = set(zip(columns.suite.tolist(), columns.task.tolist(), columns.plain("seed").tolist(), strict=True))
+    is_planned = all(task in config["tasks"].get(suite, ()) and seed == config["seed"] for suite, task, seed in pairs)
+    if not is_planned or len(columns) > manifest["planned"]:
+        read_run(folder)  # names the episode
 
 
 def _check_plan(folder: Path, run: Run) -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from rdvla_bench import registry
+from rdvla_bench.commands.bench_board import Boards, board_speed
 from rdvla_bench.commands.bench_calvin import Calvin, compare
 from rdvla_bench.commands.bench_identity import Identity, sweep
 from rdvla_bench.commands.bench_loops import Loop, Task, Trial, Worker
@@ -79,12 +80,13 @@ class Row:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; return 0, or 1 if the two loops computed anything else than the same."""
-    options: Options | Calvin | Identity | Scaling | Model = tyro.cli(
+    options: Options | Calvin | Identity | Scaling | Model | Boards = tyro.cli(
         Annotated[Options, tyro.conf.subcommand("libero")]  # type: ignore[arg-type]
         | Annotated[Calvin, tyro.conf.subcommand("calvin")]
         | Annotated[Identity, tyro.conf.subcommand("identity")]
         | Annotated[Scaling, tyro.conf.subcommand("scaling")]
-        | Annotated[Model, tyro.conf.subcommand("model")],
+        | Annotated[Model, tyro.conf.subcommand("model")]
+        | Annotated[Boards, tyro.conf.subcommand("board")],
         args=sys.argv[1:] or ["libero"] if argv is None else argv,
         prog="python -m rdvla_bench.bench",
         config=(tyro.conf.FlagCreatePairsOff,),
@@ -97,6 +99,8 @@ def main(argv: list[str] | None = None) -> int:
         return scale(options)
     if isinstance(options, Model):
         return measure(options)
+    if isinstance(options, Boards):
+        return board_speed(options)
     _check(options)
     rows = [_measure(options, suite, with_cameras=cameras) for suite in _suites(options) for cameras in (True, False)]
     Console().print(_table(rows))
