@@ -44,6 +44,12 @@ class Options:
     """Add what was published on the same suites, in a block of its own (the HTML page always has it)."""
     protocol: str | None = None
     """Refuse runs that were not played under this one protocol card."""
+    eval_results: Path | None = None
+    """Write one run's results as .yaml for the .eval_results folder of a model on the Hugging Face Hub."""
+    dataset: str = ""
+    """With --eval-results: OWNER/NAME of the benchmark dataset on the Hub; its tasks are named like the suites."""
+    source: str = ""
+    """With --eval-results: the address where the run can be looked at."""
 
 
 @command
@@ -60,10 +66,12 @@ def main(argv: list[str] | None = None) -> int:
         from rdvla_bench.leaderboards.html import page
 
         _write(options.html, page(boards, options.html.parent).encode())
+    if options.eval_results:
+        _export(options, options.eval_results, boards)
     if options.out:
         _write(options.out, _bytes(options, boards))
     elif options.format == "terminal":
-        if not options.html:
+        if not options.html and not options.eval_results:
             _draw(boards, is_with_published=options.published)
     else:
         sys.stdout.write(_bytes(options, boards).decode())
@@ -96,6 +104,14 @@ def _check(options: Options) -> None:
             f"--published does not go with --format {options.format}: published numbers share no table with runs. "
             f"Formats with a block for them: terminal, md, latex"
         )
+
+
+def _export(options: Options, path: Path, boards: Named) -> None:
+    from rdvla_bench.leaderboards.eval_results import eval_results
+
+    if len(boards) > 1:
+        raise UsageError(f"--eval-results takes one run, which is one model; {len(boards)} were named")
+    _write(path, eval_results(boards[0][1], options.dataset, options.source).encode())
 
 
 def _write(path: Path, data: bytes) -> None:
