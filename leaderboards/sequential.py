@@ -126,6 +126,14 @@ class SequentialTest:
         self.decided_at[fresh & (self.verdicts != 0)] = self.n
 
 
+def fewest_episodes(test: SequentialTest) -> int:
+    """Return after how many episodes *pass* is decided at the earliest, if not one of them changes."""
+    trial = SequentialTest(test.margin, test.alpha, test.bound, test.population)
+    while trial.verdict == "undecided":
+        trial.observe(np.zeros(1, np.int64))
+    return trial.n
+
+
 def _kelly_stake(sizes: NDArray[np.float64], null: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the stake that grows fastest if |d| is distributed as ``sizes`` and either sign is as likely.
 

@@ -3,7 +3,8 @@
 Episodes are played in slices: the next ones of the order, each slice a quarter of what was played before, so that
 workers have several episodes to share and at most a fifth of all is played for nothing. Within a slice they are sorted
 by task, since a change of task rebuilds the simulator. The ledger of the run folder is all the state there is: the same
-command again reads it and goes on, and an ordinary run into the same folder plays the rest.
+command again reads it and goes on, slices ending where they would have ended, and an ordinary run into the same folder
+plays the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from rdvla_bench.leaderboards.gate import Gate, check_comparable, check_sequenti
 from rdvla_bench.leaderboards.margin import Margin
 from rdvla_bench.leaderboards.noninferiority import NotComparable, chain_length
 from rdvla_bench.leaderboards.run_folder import read_run
-from rdvla_bench.leaderboards.sequential import SequentialTest, order
+from rdvla_bench.leaderboards.sequential import SequentialTest, fewest_episodes, order
 from rdvla_bench.ledger import Ledger
 from rdvla_bench.limits import Limits
 from rdvla_bench.plan import Plan
@@ -67,9 +68,11 @@ class Comparison:
 
     def slices(self) -> Iterator[list[Episode]]:
         """Yield the next episodes to play, by task, while the test is undecided."""
+        end = 0
         while self.test.verdict == "undecided" and self.test.n < len(self.sequence):
-            size = max(SMALLEST_SLICE, self.test.n // GROWTH)
-            yield sorted(self.sequence[self.test.n : self.test.n + size])
+            while end <= self.test.n:
+                end += max(SMALLEST_SLICE, end // GROWTH)
+            yield sorted(self.sequence[self.test.n : end])
 
 
 def decide(options: Options, baseline: Baseline, margin: Margin) -> Gate:
@@ -146,6 +149,12 @@ def _play(options: Options, baseline: Baseline, comparison: Comparison) -> Path:
     if options.workers < 0:
         raise UsageError(f"--workers {options.workers}: expected 0 (this process) or more")
     arguments, plan = _plan(options, baseline)
+    needed = fewest_episodes(comparison.test)
+    if len(comparison.sequence) < needed:
+        raise UsageError(
+            f"the baseline's {len(comparison.sequence)} episodes cannot pass this margin at alpha {options.alpha:g} "
+            f"even if nothing changed: {needed} are needed. Widen --margin, or freeze a baseline of more episodes"
+        )
     folder = RunFolder(plan, options.out or Path(plan.default_out))
     folder.open()
     planned = {suite: sum(e.suite == suite for e in baseline.episodes) for suite in baseline.tasks}
