@@ -133,7 +133,7 @@ def _without_traces(line: bytes) -> bytes:
 
 
 def _flat(read: pa.Table) -> pa.Table:
-    columns = {}
+    columns: dict[str, pa.Array] = {}
     for part, names in (("episode", _EPISODE), ("result", _RESULT), ("execution", _EXECUTION)):
         values = read[part].combine_chunks()
         columns |= {name: pc.struct_field(values, name) for name in names}
