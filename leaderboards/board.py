@@ -115,6 +115,11 @@ class Board:
         return self._frames[1]
 
     @property
+    def done(self) -> int:
+        """Return the number of episodes played."""
+        return sum(score.done for score in self.suite_scores)
+
+    @property
     def mean_of_suites(self) -> float | None:
         """Return the unweighted mean of the suites' rates, None unless every suite may be ranked and has no chains."""
         if any(s.chain for s in self.suite_scores):

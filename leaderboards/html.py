@@ -76,7 +76,7 @@ def _run_body(run: str, board: Board) -> str:
     config = board.manifest["config"]
     facts = [
         ("protocol", config["protocol"]),
-        ("episodes", f"{len(board.results):,} of {board.manifest['planned']:,}"),
+        ("episodes", f"{board.done:,} of {board.manifest['planned']:,}"),
         ("seed", str(config["seed"])),
         ("settings", settings_text(board) or "defaults"),
         ("started", str(board.manifest.get("started", ""))),
@@ -108,7 +108,7 @@ def _runs_body(title: str, boards: Sequence[tuple[str, Board]], folder: Path) ->
     suites = list(dict.fromkeys(group.suite for group in groups))
     sections.append(("published", "Published", _published(suites)))
     sections.append(("provenance", "Runs", "".join(_run_details(run, board, links) for run, board in boards)))
-    n_episodes = sum(len(board.results) for _, board in boards)
+    n_episodes = sum(board.done for _, board in boards)
     facts = [
         ("episodes", f"{n_episodes:,}"),
         ("protocol cards", ", ".join(dict.fromkeys(group.protocol for group in groups))),

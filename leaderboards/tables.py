@@ -85,7 +85,6 @@ def provenance(board: Board) -> list[tuple[str, str]]:
     config, card, protocol = manifest["config"], manifest["policy_card"], manifest["protocol_card"]
     weights = " ".join(filter(None, (str(card.get("weights", "")), str(card.get("weights_sha256", ""))[:12])))
     gl = manifest["gl"] or {}
-    done = len(board.results)
     full = protocol.get("n_trials", config["episodes"])
     per_task = f"{config['episodes']} a task" + (
         f" (a quick look: the protocol's evaluation has {full})" if config["episodes"] < full else ""
@@ -95,7 +94,7 @@ def provenance(board: Board) -> list[tuple[str, str]]:
         ("weights", weights or NOTHING),
         ("settings", settings_text(board) or "defaults"),
         ("protocol card", f"{config['protocol']}, hash {manifest['protocol_hash']}: {protocol.get('summary', '')}"),
-        ("episodes", f"{done} of {manifest['planned']}, {per_task}, seed {config['seed']}"),
+        ("episodes", f"{board.done} of {manifest['planned']}, {per_task}, seed {config['seed']}"),
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(manifest["versions"].items()))),
         ("GL renderer", f"{gl.get('renderer') or 'none used'}, canary frame {gl.get('canary_sha256') or NOTHING}"),
         ("git commit", manifest["git_commit"] or NOTHING),
@@ -119,8 +118,8 @@ def result_tables(board: Board) -> list[Table]:
     ]
     if any(s.chain for s in board.suite_scores):
         tables[1:] = chain_tables(board)  # a suite of chains has one task: itself
-    failed = board.results[board.results["outcome"] == "error"]
-    if len(failed):
+    if any(s.errors for s in board.suite_scores):
+        failed = board.results[board.results["outcome"] == "error"]
         legend = "The whole tracebacks are in episodes.jsonl."
         if len(failed) > MAX_ERRORS:
             legend = f"The first {MAX_ERRORS} of {len(failed)}. {legend}"

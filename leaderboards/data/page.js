@@ -115,7 +115,7 @@
       const isError = outcome === "e";
       const className = isChain && !isError ? `c${Math.min(solved, 5)}` : outcome;
       const mark = isError ? "×" : isChain ? String(solved) : "";
-      const rest = [`${steps} steps`, depth === null ? "" : `depth ${depth}`, failed && `not done: ${failed}`];
+      const rest = [`${steps} steps`, depth === null ? "" : `depth ${depth.toFixed(2)}`, failed && `not done: ${failed}`];
       const tip = [id, OUTCOMES[outcome], ...rest].filter(Boolean).join(", ");
       return make("i", { class: `cell ${className}`, "data-tip": tip }, mark);
     });
@@ -136,7 +136,7 @@
       const number = (value) => make("td", { class: "n" }, value === null ? NOTHING : String(value));
       if (isChain) cells.push(number(solved), make("td", {}, failed || NOTHING));
       cells.push(number(steps), number(queries));
-      if (hasDepth) cells.push(number(depth), make("td", { "data-sort": depth ?? "" }, spark(depths, most)));
+      if (hasDepth) cells.push(number(depth === null ? null : depth.toFixed(2)), make("td", { "data-sort": depth ?? "" }, spark(depths, most)));
       cells.push(make("td", {}, outcome === "e" ? NOTHING : filmOf(id, film, onAsk)));
       return make("tr", {}, ...cells);
     });
