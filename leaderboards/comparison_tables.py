@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rdvla_bench.leaderboards.comparability import named
-from rdvla_bench.leaderboards.comparison import ALL, Comparison, Row, Rule
+from rdvla_bench.leaderboards.comparison import Comparison, Row, Rule
 from rdvla_bench.leaderboards.power import detectable, pairs_needed
 from rdvla_bench.leaderboards.tables import NOTHING, Table
 
@@ -163,12 +163,12 @@ def _legend(kind: str, a: str, b: str) -> str:
 
 
 def _noise(one: Comparison) -> str:
-    flips = [(row.counts.discordant, row.n) for row in one.table("suites") if row.counts and row.suite != ALL]
-    text = "noise floor: this is one policy against itself, so every difference is chance."
-    if flips:
-        n, total = sum(x for x, _ in flips), sum(y for _, y in flips)
-        text += f" {n} of {total} episodes ({100 * n / total:.1f} %) end differently."
-    return text
+    pairs = one.pairing.pairs
+    n = sum(len({(r.result.outcome, r.result.solved) for r in (p.a, p.b)}) > 1 for p in pairs)
+    return (
+        "noise floor: this is one policy against itself, so every difference is chance. "
+        f"{n} of {len(pairs)} episodes ({100 * n / len(pairs):.1f} %) end differently."
+    )
 
 
 def _advice(one: Comparison, rule: Rule) -> Iterable[str]:

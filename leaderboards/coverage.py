@@ -85,6 +85,34 @@ def of_length_difference(discordance: float, n: int, runs: int = RUNS) -> float:
     return _share([clustered_interval(row, ones, rng, resamples=RESAMPLES) for row in drawn], truth)
 
 
+def of_plain_bootstrap(values: np.ndarray, truth: float) -> float:
+    """Return the coverage of the textbook's percentile bootstrap of the mean of each row. ``values``: (runs, n)."""
+    rng = np.random.default_rng(0)
+    n = values.shape[1]
+    ends = []
+    for row in values:
+        means = row[rng.integers(0, n, (RESAMPLES, n))].mean(axis=1)
+        low, high = np.quantile(means, [0.025, 0.975])
+        ends.append((float(low), float(high)))
+    return _share(ends, truth)
+
+
+def plain() -> Iterator[tuple[str, str, float]]:
+    """Yield the coverage of the plain bootstrap, where this package uses another."""
+    rng = np.random.default_rng(0)
+    values = np.array([-3, -2, -1, 1, 2, 3, 4])
+    for discordance, n in ((0.1, 20), (0.1, 100), (0.5, 100)):
+        drawn = np.where(rng.random((RUNS, n)) < discordance, rng.choice(values, size=(RUNS, n)), 0)
+        scene = f"{n} pairs of chains, {100 * discordance:.0f} % differ"
+        yield "plain bootstrap", scene, of_plain_bootstrap(drawn, discordance * float(values.mean()))
+    for n in (20, 100):
+        lengths = rng.choice(6, size=(RUNS, n), p=LENGTHS["95 % complete"])
+        yield "plain bootstrap", f"{n} chains, 95 % complete", of_plain_bootstrap(lengths, 4.85)
+    for n in (5, 10, 40):
+        rates = rng.binomial(20, rng.beta(4, 2, size=(RUNS, n))) / 20
+        yield "plain bootstrap", f"{n} tasks drawn, 20 episodes each", of_plain_bootstrap(rates, 4 / 6)
+
+
 def mcnemar_level(n: int, discordance: float, alpha: float = 0.05) -> float:
     """Return the exact chance that McNemar's test rejects where both runs are equally good."""
     discordant = np.arange(n + 1)
@@ -128,6 +156,7 @@ def table() -> Iterator[tuple[str, str, float]]:
         for n in (20, 100, 1000):
             scene = f"{n} pairs, {100 * discordance:.0f} % differ"
             yield "difference in length, paired bootstrap", scene, of_length_difference(discordance, n)
+    yield from plain()
     for n in (50, 200, 500):
         for discordance in (0.05, 0.2):
             scene = f"{n} pairs, {100 * discordance:.0f} % differ"

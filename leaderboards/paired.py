@@ -217,7 +217,7 @@ def clustered_interval(
 
     Non-obvious: one cluster of ``PSEUDO`` and one of ``-PSEUDO`` are added, as A. Agresti and Y. Min, Statist. Med. 24
     (2005) 729-740 add to the cells of paired proportions. Without them 20 chains that came out alike would have the
-    interval [0, 0], and where few chains differ the bootstrap covers 10 to 90 % (docs/statistics.md).
+    interval [0, 0], and where about 2 pairs of 20 differ a bootstrap covers 68 % (docs/statistics.md).
 
     Raises:
         ValueError: no clusters, which have no interval.

@@ -1,5 +1,7 @@
 """How many paired episodes a question needs, and what a number of episodes can answer.
 
+``python -m rdvla_bench.leaderboards.power`` prints both as tables.
+
 Two numbers decide: the difference d in success rate (B minus A) and the discordance, the share of episodes whose
 outcomes differ between the runs. Two unrelated policies of 90 % disagree on 18 %; two versions of one policy on the
 same episodes disagree on far fewer, and that is what pairing buys.
@@ -96,3 +98,23 @@ def _check(difference: float, discordance: float, power: float, alpha: float) ->
         raise ValueError(f"a difference of {difference:g} at discordance {discordance:g}: 0 < |d| <= discordance <= 1")
     if not (0 < power < 1 and 0 < alpha < 1):
         raise ValueError(f"power {power:g} and alpha {alpha:g}: both lie between 0 and 1")
+
+
+def main() -> int:
+    """Print the pairs that differences need, and the differences that pairs show, at several discordances."""
+    psis = (0.02, 0.05, 0.10, 0.20)
+    head = " | ".join(f"{100 * psi:g} % differ" for psi in psis)
+    print(f"| difference | {head} | unrelated runs near 90 % |\n|{' --: |' * (len(psis) + 2)}")
+    for d in (0.01, 0.02, 0.03, 0.05, 0.10):
+        needed = [str(pairs_needed(d, psi)) if d <= psi else "–" for psi in psis]
+        unrelated = pairs_needed(d, independent_discordance(0.9 - d / 2, 0.9 + d / 2))
+        print(f"| {100 * d:g} pp | {' | '.join(needed)} | {unrelated} |")
+    print(f"\n| pairs | {head} |\n|{' --: |' * (len(psis) + 1)}")
+    for n in (20, 50, 100, 500, 2000):
+        seen = [detectable(n, psi) for psi in psis]
+        print(f"| {n} | {' | '.join('–' if d is None else f'{100 * d:.1f}' for d in seen)} |")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
