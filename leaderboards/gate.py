@@ -76,8 +76,13 @@ def check_comparable(baseline: Baseline, run: Baseline) -> None:
 
 
 def notes(baseline: Baseline, run: Baseline) -> tuple[str, ...]:
-    """Return what differs between the two and may explain a difference."""
-    said = []
+    """Return what differs between the two and may explain a difference, or what is not compared."""
+    n = len(common(baseline, run))
+    said = (
+        [f"{n} of the baseline's {len(baseline.episodes)} episodes are in the run"]
+        if n < len(baseline.episodes)
+        else []
+    )
     for name in sorted({*baseline.versions, *run.versions}):
         there, here = (b.versions.get(name, "absent") for b in (baseline, run))
         if there != here:
