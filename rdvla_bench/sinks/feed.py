@@ -134,7 +134,7 @@ class _Line:
                 self._sink.add(*entry)
             self._sink.end(entry.rows)
         except Exception as error:  # whatever a tracker's library raises must not end an evaluation
-            text = " ".join(str(error).split())
+            text = " ".join(str(error).split()).rstrip(".")
             self._failed.put(f"{type(error).__name__}: {text}"[:400])
 
     def _read_id(self) -> str:
