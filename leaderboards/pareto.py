@@ -27,8 +27,7 @@ def front(costs: Floats, values: Floats) -> NDArray[np.bool_]:
     mine_cost, other_cost = costs[..., :, None], costs[..., None, :]
     mine, other = values[..., :, None], values[..., None, :]
     dominated = (other_cost <= mine_cost) & (other >= mine) & ((other_cost < mine_cost) | (other > mine))
-    on: NDArray[np.bool_] = ~dominated.any(axis=-1)
-    return on
+    return np.logical_not(np.any(dominated, axis=-1))  # type: ignore[no-any-return]  # an array, never a scalar
 
 
 def front_shares(samples: Sequence[Sample], cost: str, resampling: Resampling) -> list[tuple[bool, float]]:

@@ -21,7 +21,7 @@ PANEL = (5.2, 3.9)  # inches, of one panel
 LOG_FROM = 6.0
 """An axis whose ends differ by more than this factor is logarithmic."""
 
-RC: dict[str, Any] = {
+RC: Any = {  # matplotlib's stubs name each key
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
@@ -73,13 +73,15 @@ def style() -> Iterator[None]:
         yield
 
 
-def panels(n: int, *, size: tuple[float, float] = PANEL, columns: int = 3, sharey: bool = True) -> Any:
+def panels(
+    n: int, *, size: tuple[float, float] = PANEL, columns: int = 3, sharey: bool = True
+) -> tuple[Figure, list[Axes]]:
     """Return a figure with ``n`` panels, and its axes in reading order."""
     columns = min(n, columns if n != 4 else 2)
     rows = -(-n // columns)
     figure = Figure(figsize=(size[0] * columns, size[1] * rows))
     grid = figure.subplots(rows, columns, squeeze=False, sharey=sharey)
-    axes = [axis for row in grid for axis in row]
+    axes: list[Axes] = [axis for row in grid for axis in row]
     for axis in axes[n:]:
         axis.remove()
     return figure, axes[:n]

@@ -73,9 +73,18 @@ class Sample:
     def only(self, keys: frozenset[Key]) -> Sample:
         """Return the episodes in ``keys``, in this order."""
         chosen = np.array([key in keys for key in self.keys], bool)
-        arrays = (self.value, self.depth, self.queries, self.steps, self.flops, self.model_s)
         kept = tuple(key for key in self.keys if key in keys)
-        return Sample(kept, *(array[chosen] for array in arrays), is_chain=self.is_chain, best=self.best)
+        return Sample(
+            keys=kept,
+            value=self.value[chosen],
+            depth=self.depth[chosen],
+            queries=self.queries[chosen],
+            steps=self.steps[chosen],
+            flops=self.flops[chosen],
+            model_s=self.model_s[chosen],
+            is_chain=self.is_chain,
+            best=self.best,
+        )
 
     def cost(self, name: str) -> tuple[Floats, Floats]:
         """Return numerator and denominator (N,) of a cost of ``COSTS``.
@@ -146,7 +155,8 @@ class Resampling:
         counts = self.counts(keys)
         below: Floats = (counts @ denominator.astype(np.float32)).astype(np.float64)
         above: Floats = (counts @ numerator.astype(np.float32)).astype(np.float64)
-        return np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+        ratios: Floats = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
+        return ratios
 
 
 def percentiles(draws: Floats, confidence: float = 0.95) -> tuple[float, float]:

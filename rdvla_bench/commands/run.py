@@ -312,9 +312,8 @@ def main(argv: list[str] | None = None) -> int:
     from rdvla_bench.sinks.feed import Feed
 
     feeds = [Feed.of(arguments.log, folder.out) for folder in folders]
-    with ExitStack() as stack:
+    with ExitStack() as stack, make_progress(_planned(points), wilson) as progress:
         ledgers = [stack.enter_context(Ledger(folder.out)) for folder in folders]
-        progress = stack.enter_context(make_progress(_planned(points), wilson))
         todos = []
         for point, ledger, feed in zip(points, ledgers, feeds, strict=True):
             episodes = point.plan.episodes()
