@@ -24,7 +24,18 @@ from rdvla_bench.leaderboards.tables import (
 )
 
 NARROW = 120  # columns; below, a table leaves out what it can rather than fold its numbers
-NARROW_LEAVES_OUT = {"name", "settings", "seed", "steps", "GFLOP", "standing", "batch", "wall-s/episode", "build CPU-s"}
+NARROW_LEAVES_OUT = {
+    "name",
+    "settings",
+    "seed",
+    "steps",
+    "GFLOP",
+    "standing",
+    "batch",
+    "wall-s/episode",
+    "build CPU-s",
+    "p",
+}
 LOG_WIDTH = 160  # columns in a file or a pipe, where rich would assume 80 and fold every table
 
 
