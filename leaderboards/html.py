@@ -3,6 +3,8 @@
 Non-obvious:
 - Names of policies, instructions, tasks and runs are other people's texts. They are escaped on their way into the page,
   the page's script only ever makes text nodes of them, and the page's policy runs no script but its own (by hash).
+- The frame is a plain file with seven holes for ``string.Template``; its tables and figures are loops and conditions over
+  typed rows, which are Python here rather than a second language in a template.
 - Without its script the page shows everything but the episodes of a task.
 """
 
@@ -292,7 +294,8 @@ def _provenance(board: Board) -> str:
         for key, value in protocol.items()
         if key not in {"sources", "name", "summary"}
     )
-    rows = tuple((key, _plain(value)) for key, value in board.manifest["policy_card"].items())
+    card = board.manifest["policy_card"]
+    rows = tuple((key, text) for key, value in card.items() if (text := _plain(value)))
     cards = table_html(Table("Policy card", ("field", "value"), rows, n_text=2), Drawn("t-policy-card"))
     if rules:
         table = Table("Protocol card", ("rule", "value", "source"), rules, n_text=3)
