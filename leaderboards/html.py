@@ -3,7 +3,7 @@
 Non-obvious:
 - Names of policies, instructions, tasks and runs are other people's texts. They are escaped on their way into the page,
   the page's script only ever makes text nodes of them, and the page's policy runs no script but its own (by hash).
-- The frame is a plain file with seven holes for ``string.Template``; its tables and figures are loops and conditions over
+- The frame is a plain file with seven holes for ``string.Template``; tables and figures are loops and conditions over
   typed rows, which are Python here rather than a second language in a template.
 - Without its script the page shows everything but the episodes of a task.
 """
