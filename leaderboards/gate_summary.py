@@ -36,6 +36,11 @@ def summary(gate: Gate, margin: Margin) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def summary_of_refusal(message: str) -> str:
+    """Return the page of a gate that could not be asked."""
+    return f"## {SIGNS['undecided']} gate: not decided\n\n{_cell(message)}\n"
+
+
 def _tasks(rows: Iterable[TaskRow], margin: Margin) -> str:
     return _table(
         ("suite", "task", "name", "episodes", "baseline", "run", "difference"),

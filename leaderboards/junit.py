@@ -20,16 +20,26 @@ def junit(gate: Gate) -> str:
     """Return the XML text."""
     cases = [_case(check.name, check.verdict, f"{check.line} {check.advice}".strip()) for check in gate.checks]
     cases += [_case(text.partition(":")[0], "regression", text) for text in gate.changed]
+    name = f"gate {gate.run.policy['name']} under {gate.run.protocol['name']}"
+    return _document(name, cases, "\n".join([gate.line, *gate.notes]))
+
+
+def junit_of_refusal(message: str) -> str:
+    """Return the XML text of a gate that could not be asked: one error."""
+    return _document("gate", [_case("gate", "undecided", message)], message)
+
+
+def _document(name: str, cases: list[ET.Element], output: str) -> str:
     suite = ET.Element(
         "testsuite",
-        name=f"gate {gate.run.policy['name']} under {gate.run.protocol['name']}",
+        name=_clean(name),
         tests=str(len(cases)),
         failures=str(sum(case.find("failure") is not None for case in cases)),
         errors=str(sum(case.find("error") is not None for case in cases)),
         skipped="0",
     )
     suite.extend(cases)
-    _text(ET.SubElement(suite, "system-out"), "\n".join([gate.line, *gate.notes]))
+    _text(ET.SubElement(suite, "system-out"), output)
     root = ET.Element("testsuites")
     root.append(suite)
     ET.indent(root)

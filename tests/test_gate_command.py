@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from rdvla_bench.commands.baseline import main as freeze
+from rdvla_bench.commands.gate import Options
 from rdvla_bench.commands.gate import main as gate
 from rdvla_bench.commands.run import main as run
 from rdvla_bench.leaderboards.render import write_all
@@ -102,6 +105,22 @@ def test_reports_are_written_and_added_to_the_jobs_page(
     assert gate(command) == 0
     assert 'tests="1" failures="0"' in paths[0].read_text()
     assert page.read_text() == "before\n" + paths[1].read_text()
+
+
+def test_a_gate_that_cannot_be_asked_is_an_error_in_the_reports(frozen: str, tmp_path: Path) -> None:
+    paths = [tmp_path / "j.xml", tmp_path / "s.md"]
+    assert gate(["--baseline", frozen, "nowhere", "--junit", str(paths[0]), "--summary", str(paths[1])]) == 2
+    assert 'errors="1"' in paths[0].read_text()
+    assert "nowhere is no run folder" in paths[0].read_text()
+    assert "nowhere is no run folder" in paths[1].read_text()
+
+
+def test_the_example_workflow_uses_options_that_exist() -> None:
+    example = Path(__file__).parents[1] / "examples" / "github-actions" / "gate.yml"
+    command = example.read_text().partition("python -m rdvla_bench.gate ")[2].partition("\n\n")[0]
+    used = set(re.findall(r"--([a-z-]+)", command))
+    assert {"sequential", "baseline", "policy", "junit"} <= used
+    assert used <= {field.name.replace("_", "-") for field in fields(Options)}
 
 
 @pytest.mark.parametrize(

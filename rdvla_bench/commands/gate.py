@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -83,6 +84,20 @@ class Options:
 def main(argv: list[str] | None = None) -> int:
     """Print one line; return the exit code."""
     options = tyro.cli(Options, args=argv, prog="rdvla-bench gate")
+    try:
+        gate, margin = _ask(options)
+    except UsageError as error:
+        _report_refusal(options, f"{type(error).__name__}: {error}")
+        raise
+    except KeyboardInterrupt:
+        print("interrupted; what was played is safe. The same command again resumes", file=sys.stderr)
+        return INTERRUPTED
+    _report(options, gate, margin)
+    print(gate.line)
+    return EXIT[gate.verdict]
+
+
+def _ask(options: Options) -> tuple[Gate, Margin]:
     _check(options)
     from rdvla_bench.leaderboards.margin import check_alpha, parse_margin
 
@@ -90,19 +105,11 @@ def main(argv: list[str] | None = None) -> int:
     baseline = _read(options.baseline)
     n_instructions = max(baseline.n_instructions.values()) if baseline.is_chain else 1
     margin = parse_margin(options.margin or DEFAULT_MARGIN[n_instructions > 1], n_instructions)
-    if options.sequential:
-        from rdvla_bench.commands.gate_sequential import decide
+    if not options.sequential:
+        return _judge(options, baseline, margin), margin
+    from rdvla_bench.commands.gate_sequential import decide
 
-        try:
-            gate = decide(options, baseline, margin)
-        except KeyboardInterrupt:
-            print("interrupted; what was played is safe. The same command again resumes", file=sys.stderr)
-            return INTERRUPTED
-    else:
-        gate = _judge(options, baseline, margin)
-    _write(options, gate, margin)
-    print(gate.line)
-    return EXIT[gate.verdict]
+    return decide(options, baseline, margin), margin
 
 
 def _check(options: Options) -> None:
@@ -169,17 +176,29 @@ def ceilings(options: Options, run: Baseline) -> list[Check]:
     return found if options.max_model_ms is None else [*found, check_model_ms(run, options.max_model_ms)]
 
 
-def _write(options: Options, gate: Gate, margin: Margin) -> None:
+def _report(options: Options, gate: Gate, margin: Margin) -> None:
     from rdvla_bench.leaderboards.gate_summary import summary
     from rdvla_bench.leaderboards.junit import junit
 
     try:
-        if options.junit is not None:
-            options.junit.write_text(junit(gate))
-        if options.summary is not None:
-            options.summary.write_text(summary(gate, margin))
-        if page := os.environ.get("GITHUB_STEP_SUMMARY"):
-            with Path(page).open("a") as file:
-                file.write(summary(gate, margin))
+        _write(options, junit(gate), summary(gate, margin))
     except OSError as error:
         raise UsageError(f"{gate.line} (but the report could not be written: {error})") from error
+
+
+def _report_refusal(options: Options, message: str) -> None:
+    from rdvla_bench.leaderboards.gate_summary import summary_of_refusal
+    from rdvla_bench.leaderboards.junit import junit_of_refusal
+
+    with suppress(OSError):  # the message itself comes first, and is on stderr
+        _write(options, junit_of_refusal(message), summary_of_refusal(message))
+
+
+def _write(options: Options, xml: str, page: str) -> None:
+    if options.junit is not None:
+        options.junit.write_text(xml)
+    if options.summary is not None:
+        options.summary.write_text(page)
+    if job_page := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(job_page).open("a") as file:
+            file.write(page)
