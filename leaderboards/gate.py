@@ -154,11 +154,11 @@ def check_sequential(test: SequentialTest, margin: Margin, planned: int) -> Chec
     line = f"difference {margin.show(difference)} after {seen}"
     match test.verdict:
         case "pass":
-            line += f": above the margin of {margin.show(-margin.value)} {about}"
+            line += f": above the margin of {margin.bound} {about}"
         case "regression":
-            line += f": below the margin of {margin.show(-margin.value)} {about}"
+            line += f": below the margin of {margin.bound} {about}"
         case _:
-            line += f": the margin of {margin.show(-margin.value)} is not decided"
+            line += f": the margin of {margin.bound} is not decided"
     line += f" (betting, alpha {test.alpha:g}, capital {for_pass:.3g} for pass, {for_regression:.3g} for regression)"
     advice = ""
     if test.verdict == "undecided" and test.n < planned:

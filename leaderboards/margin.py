@@ -32,6 +32,11 @@ class Margin:
         return f"[{low:+.2f}, {high:+.2f}]" if self.is_length else f"[{100 * low:+.1f}, {100 * high:+.1f}] pp"
 
     @property
+    def bound(self) -> str:
+        """Return the margin as the difference it is, unrounded: ``-0.25 pp``, ``-0.1``."""
+        return f"{-self.value:.10g}" if self.is_length else f"{-100 * self.value:.10g} pp"
+
+    @property
     def what(self) -> str:
         """Return the name of what is compared."""
         return "average chain length" if self.is_length else "success rate"

@@ -136,16 +136,15 @@ def _decide(
     fewest: int,
 ) -> Check:
     low, high = interval
-    bound = margin.show(-margin.value)
     if high < -margin.value and (not margin.is_length or n >= FEWEST_CHAINS):
-        return Check(margin.what, "regression", f"{line}: below the margin of {bound}")
+        return Check(margin.what, "regression", f"{line}: below the margin of {margin.bound}")
     if low > -margin.value and (not margin.is_length or n >= fewest):
-        return Check(margin.what, "pass", f"{line}: above the margin of {bound}")
+        return Check(margin.what, "pass", f"{line}: above the margin of {margin.bound}")
     if n < fewest:
         advice = f"{n} common episodes are fewer than the {fewest} that this margin and alpha need at least"
     else:
         advice = _more(margin, alpha, n, difference, spread)
-    return Check(margin.what, "undecided", f"{line}: the margin of {bound} is not decided", advice)
+    return Check(margin.what, "undecided", f"{line}: the margin of {margin.bound} is not decided", advice)
 
 
 def _more(margin: Margin, alpha: float, n: int, difference: float, spread: float) -> str:

@@ -70,6 +70,13 @@ def test_a_margin_is_read_as_people_write_it(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "n", "shown"), [("0.25pp", 1, "-0.25 pp"), ("7%", 1, "-7 pp"), ("0.125", 5, "-0.125")]
+)
+def test_a_margin_is_shown_as_it_was_given(text: str, n: int, shown: str) -> None:
+    assert parse_margin(text, n).bound == shown
+
+
+@pytest.mark.parametrize(
     ("text", "n_instructions", "message"),
     [
         ("2", 1, 'Did you mean "2pp"?'),
