@@ -24,6 +24,7 @@ def point_rows(curves: Curves) -> list[dict[str, Any]]:
             **_estimate(curves.measure.replace(" ", "_"), p.value),
             **{k: v for cost in COSTS for k, v in _estimate(cost, p.costs[cost]).items()},
             "depth_sd": p.depth_sd,
+            "gflop_per_query": p.gflop_per_query,
             "gflop_per_episode": p.gflop_per_episode,
             **dict(zip(("ms_p50", "ms_p95", "ms_p99"), p.latency_ms or (None, None, None), strict=True)),
             **{f"front_{cost}": p.front.get(cost, (None, None))[0] for cost in COSTS},

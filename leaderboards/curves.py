@@ -42,6 +42,7 @@ class Point:
     n: int  # scored episodes
     value: Estimate  # success rate, Wilson 95 %; or chain length, bootstrap
     costs: Mapping[str, Estimate | None]  # of ``COSTS``; None where unknown
+    gflop_per_query: float | None
     gflop_per_episode: float | None
     depth_sd: float | None  # over queries
     latency_ms: tuple[float, float, float] | None  # p50, p95, p99 a query
@@ -212,7 +213,8 @@ def _point(member: _Member, sample: Sample, front: dict[str, tuple[bool, float]]
     for name in COSTS:
         value = _cost(sample, name, member.kind)
         costs[name] = None if value is None else Estimate(value, *percentiles(resampling.costs(sample, name)))
-    flops = float(sample.flops.mean())
+    per_query = ratio(sample.flops / 1e9, sample.queries)
+    per_episode = ratio(sample.flops / 1e9, np.ones_like(sample.flops))
     latency = tuple(quantile(milliseconds, q) or 0.0 for q in (0.5, 0.95, 0.99))
     return Point(
         run=member.entry.run,
@@ -223,7 +225,8 @@ def _point(member: _Member, sample: Sample, front: dict[str, tuple[bool, float]]
         n=n,
         value=_value(sample),
         costs=costs,
-        gflop_per_episode=None if pd.isna(flops) else flops / 1e9,
+        gflop_per_query=per_query,
+        gflop_per_episode=per_episode,
         depth_sd=float(depths.std()) if member.kind != "plain" and len(depths) > 1 else None,
         latency_ms=(latency[0], latency[1], latency[2]) if milliseconds else None,
         standing=member.standing,

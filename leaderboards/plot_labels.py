@@ -39,13 +39,24 @@ class Labels:
                 x, y = x0 + (x1 - x0) * k / steps, y0 + (y1 - y0) * k / steps
                 self.taken.append((x - 1, y - 1, x + 1, y + 1))
 
-    def write(self, x: float, y: float, text: str, colour: str, *, size: float = 7.5, weight: str = "normal") -> None:
-        """Write ``text`` at the nearest free place; at the least crowded where none is free."""
-        at = self._points(x, y)
+    def write(
+        self,
+        places: Sequence[tuple[float, float]],
+        text: str,
+        colour: str,
+        *,
+        size: float = 7.5,
+        weight: str = "normal",
+    ) -> None:
+        """Write ``text`` once, at the nearest free place beside one of ``places``; else at the least crowded."""
         width, height = GLYPH * size * len(text) * (1.08 if weight == "bold" else 1.0), 1.1 * size
-        options = [(distance, *way) for distance in DISTANCES for way in DIRECTIONS]
-        best = min(options, key=lambda option: (self._crowd(_box(at, option, width, height)), option[0]))
-        box = _box(at, best, width, height)
+        options = [
+            (distance, across, up, x, y) for distance in DISTANCES for across, up in DIRECTIONS for x, y in places
+        ]
+        best = min(options, key=lambda option: self._cost(option, width, height))
+        x, y = best[3:]
+        at = self._points(x, y)
+        box = _box(at, best[:3], width, height)
         self.taken.append(box)
         leader = {"arrowstyle": "-", "color": colour, "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
         self.axis.annotate(
@@ -53,6 +64,10 @@ class Labels:
             textcoords="offset points", ha="center", va="center", color=colour, fontsize=size, fontweight=weight,
             arrowprops=leader if best[0] >= LEADER_FROM else None, annotation_clip=False, zorder=4,
         )  # fmt: skip
+
+    def _cost(self, option: tuple[float, int, int, float, float], width: float, height: float) -> tuple[float, float]:
+        """Return how crowded a place is, then how far from its point."""
+        return self._crowd(_box(self._points(*option[3:]), option[:3], width, height)), option[0]
 
     def _points(self, x: float, y: float) -> tuple[float, float]:
         scale = 72 / self.axis.figure.dpi

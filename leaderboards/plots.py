@@ -106,7 +106,7 @@ def _draw_series(axis: Axes, line: Sequence[Point], cost: str, look: Look, *, is
 def _name_points(
     axis: Axes, lines: Sequence[Sequence[Point]], cost: str, seen: Mapping[str, Look], *, is_rate: bool
 ) -> None:
-    """Name every point, and every series at its dearest point."""
+    """Name every point, and every series once, beside one of its points."""
     unit = 100.0 if is_rate else 1.0
     labels = Labels(axis)
     for line in lines:
@@ -116,11 +116,10 @@ def _name_points(
     for line in lines:
         for p in line:
             if p.label != p.series:
-                labels.write(_cost(p, cost), unit * p.value.value, _short(p.label), seen[p.series].colour)
+                labels.write([(_cost(p, cost), unit * p.value.value)], _short(p.label), seen[p.series].colour)
     for line in lines:
-        end = line[-1]
-        x, y = _cost(end, cost), unit * end.value.value
-        labels.write(x, y, end.series, seen[end.series].colour, size=8.5, weight="bold")
+        places = [(_cost(p, cost), unit * p.value.value) for p in line]
+        labels.write(places, line[0].series, seen[line[0].series].colour, size=8.5, weight="bold")
 
 
 def _draw_front(axis: Axes, points: Sequence[Point], cost: str, *, is_rate: bool) -> None:
@@ -322,7 +321,7 @@ def latency_plot(curves: Curves) -> Figure | None:
         axis.annotate(
             text, (x, widest), (0, 7), textcoords="offset points", ha="center", va="bottom", fontsize=7, color=QUIET
         )
-    labels = [p.label if p.label == p.series else f"{p.series}, {_short(p.label)}" for p in found]
+    labels = [p.label if p.label == p.series else f"{p.series}, {p.label.replace('delta ', 'δ ')}" for p in found]
     axis.set_yticks(range(len(found)), labels, fontsize=7.5)
     axis.set_ylim(len(found) - 0.4, -0.9)
     axis.set_xlim(left=0)

@@ -112,7 +112,7 @@ def test_a_label_takes_a_free_place() -> None:
     axis.set_ylim(0, 1)
     labels = Labels(axis)
     for _ in range(4):
-        labels.write(0.5, 0.5, "a point", "black")
+        labels.write([(0.5, 0.5)], "a point", "black")
     for i, (left, bottom, right, top) in enumerate(labels.taken):
         for other in labels.taken[:i]:
             assert left >= other[2] or right <= other[0] or bottom >= other[3] or top <= other[1]

@@ -148,12 +148,12 @@ def write(
                 "episodes": n_episodes,
                 "seed": seed,
                 "protocol": protocol,
-                "protocol_hash": f"hash-of-{protocol}",
+                "protocol_hash": f"made up: {protocol}",
             },
             "policy_card": card.to_json(),
             "policy_hash": card.hash,
             "protocol_card": {"name": protocol, "summary": "made up", "n_trials": n_episodes},
-            "protocol_hash": f"hash-of-{protocol}",
+            "protocol_hash": f"made up: {protocol}",
             "planned": len(episodes),
             "full": True,
             "n_instructions": {suite: 5 if is_chain else 1 for suite in suites},
@@ -189,3 +189,9 @@ def write_example(folder: Path, **options: object) -> tuple[Path, Path]:
         write_sweep(folder / "fixed", [fixed(depth) for depth in DEPTHS], "depth", **options),
         write_sweep(folder / "adaptive", [adaptive(delta) for delta in DELTAS], "delta", **options),
     )
+
+
+if __name__ == "__main__":  # the pictures of docs/curves.md: python tests/fakes/synthetic_runs.py DIR
+    import sys
+
+    write_example(Path(sys.argv[1]), n_episodes=50, protocol="SYNTHETIC")
