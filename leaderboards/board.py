@@ -154,6 +154,12 @@ class Board:
         """Return whether the policy reads the simulator's state."""
         return bool(self.manifest["policy_card"].get("privileged"))
 
+    def standing(self, score: Score) -> str:
+        """Return why one of its scores has no rank, "" if it may have one."""
+        reasons = [score.unranked] if score.unranked else []
+        reasons += ["privileged"] if self.is_privileged else []
+        return f"unranked: {', '.join(reasons)}" if reasons else ""
+
     @property
     def has_procedural_look(self) -> bool:
         """Return whether the pictures were drawn in this project's look where the benchmark has one of its own."""

@@ -105,7 +105,8 @@ def _runs_body(title: str, boards: Sequence[tuple[str, Board]], folder: Path) ->
     boards = [(relpath(run, shared), board) for run, board in boards]
     groups = group_runs(boards)
     sections = [
-        (f"group-{i}", group.suite, _group(group, f"t-group-{i}", links)) for i, group in enumerate(groups, start=1)
+        (f"group-{i}", name, _group(group, f"t-group-{i}", links))
+        for i, (name, group) in enumerate(zip(_short_titles(groups), groups, strict=True), start=1)
     ]
     suites = list(dict.fromkeys(group.suite for group in groups))
     sections.append(("published", "Published", _published(suites)))
@@ -115,13 +116,28 @@ def _runs_body(title: str, boards: Sequence[tuple[str, Board]], folder: Path) ->
         ("episodes", f"{n_episodes:,}"),
         ("protocol cards", ", ".join(dict.fromkeys(group.protocol for group in groups))),
     ]
-    said = [f"{run}: {text}" for run, board in boards for text in banners(board)]
-    return _assembled(f"runs in {relpath(shared)}", escape(title), facts, _shortened(said), sections)
+    runs_by_text: dict[str, list[str]] = {}
+    for run, board in boards:
+        for text in banners(board):
+            runs_by_text.setdefault(text, []).append(run)
+    said = [f"{text} ({_listed(runs)})" for text, runs in runs_by_text.items()]
+    where = relpath(shared)
+    return _assembled(f"runs in {shared if where.startswith('..') else where}", escape(title), facts, said, sections)
 
 
-def _shortened(said: list[str], n_most: int = 12) -> list[str]:
-    rest = len(said) - n_most
-    return said if rest <= 0 else [*said[:n_most], f"and {rest} more, said under each run below."]
+def _listed(names: Sequence[str], n_most: int = 6) -> str:
+    rest = len(names) - n_most
+    return ", ".join(names[:n_most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _short_titles(groups: Sequence[Group]) -> list[str]:
+    """Return the suites' names, with as much more as tells the groups apart."""
+    candidates = (
+        [group.suite for group in groups],
+        [f"{group.suite}, {group.n_episodes} a task" for group in groups],
+        [f"{group.suite}, {group.n_episodes} a task, {group.protocol}" for group in groups],
+    )
+    return next((names for names in candidates if len(set(names)) == len(names)), [group.title for group in groups])
 
 
 def _page_link(run: Path, folder: Path) -> str:
@@ -219,7 +235,7 @@ def _tasks(tables: Mapping[str, Table], board: Board) -> str:
         bars = [interval_bar(s.rate, s.low, s.high) for s in board.subtask_scores]
         return table_html(tables["Subtasks"], Drawn("t-subtasks", bars))
     opened = [{"data-suite": s.suite, "data-task": str(s.task)} for s in board.task_scores]
-    said = frozenset[str]() if any(s.unranked for s in board.task_scores) else frozenset({"standing"})
+    said = frozenset[str]() if any(map(board.standing, board.task_scores)) else frozenset({"standing"})
     return table_html(tables["Tasks"], Drawn("t-tasks", [_bar(s) for s in board.task_scores], opened, left_out=said))
 
 

@@ -27,9 +27,7 @@ class Entry:
     @property
     def standing(self) -> str:
         """Return why this entry has no rank, "" if it has one."""
-        reasons = [self.score.unranked] if self.score.unranked else []
-        reasons += ["privileged"] if self.board.is_privileged else []
-        return f"unranked: {', '.join(reasons)}" if reasons else ""
+        return self.board.standing(self.score)
 
     @property
     def value(self) -> float | None:

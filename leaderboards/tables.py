@@ -103,14 +103,14 @@ def provenance(board: Board) -> list[tuple[str, str]]:
 
 def result_tables(board: Board) -> list[Table]:
     """Return the reproducible tables: per suite, then per task."""
-    suites = [(s.suite, *score_cells(s)) for s in board.suite_scores]
+    suites = [(s.suite, *score_cells(board, s)) for s in board.suite_scores]
     if len(board.suite_scores) > 1:
         interval = board.mean_of_suites_interval
         rest = ("" for _ in RESULT_COLUMNS[3:])
         suites.append(
             ("mean of suites", "", _percent(board.mean_of_suites), _interval(*interval) if interval else "", *rest)
         )
-    tasks = [(s.suite, str(s.task), s.name, *score_cells(s)) for s in board.task_scores]
+    tasks = [(s.suite, str(s.task), s.name, *score_cells(board, s)) for s in board.task_scores]
     legend = RESULTS_LEGEND + (MEAN_LEGEND if len(suites) > len(board.suite_scores) else "")
     tables = [
         Table("Suites", ("suite", *RESULT_COLUMNS), tuple(suites), legend=legend),
@@ -135,7 +135,7 @@ def chain_tables(board: Board) -> list[Table]:
     """Return average chain lengths and the subtasks' rates, for suites whose episodes are chains."""
     scores = [s for s in board.suite_scores if s.chain]
     width = max((len(s.chain.in_a_row) for s in scores if s.chain), default=0)
-    chains = tuple((s.suite, *chain_cells(s, width)) for s in scores)
+    chains = tuple((s.suite, *chain_cells(board, s, width)) for s in scores)
     subtasks = tuple(
         (s.suite, s.name, f"{s.successes}/{s.attempts}", _percent(s.rate), _interval(s.low, s.high),
          _number(s.steps, ".1f"))
@@ -153,14 +153,14 @@ def chain_columns(width: int) -> tuple[str, ...]:
     return ("chains", "length", "95 % interval", *(str(k) for k in range(1, width + 1)), "standing")
 
 
-def chain_cells(score: Score, width: int) -> tuple[str, ...]:
+def chain_cells(board: Board, score: Score, width: int) -> tuple[str, ...]:
     """Return the cells of one suite of chains, padded to ``width`` success rates."""
     if score.chain is None:
         return (str(score.scored), *(NOTHING for _ in range(width + 3)))
     chain = score.chain
     rates = [_percent(rate) for rate in chain.in_a_row]
     rates += [NOTHING] * (width - len(rates))
-    standing = f"unranked: {score.unranked}" if score.unranked else "ranked"
+    standing = board.standing(score) or "ranked"
     return (str(score.scored), f"{chain.length:.3f}", f"[{chain.low:.3f}, {chain.high:.3f}]", *rates, standing)
 
 
@@ -189,8 +189,7 @@ def group_tables(group: Group) -> list[Table]:
         (
             str(rank or NOTHING),
             *name,
-            *(chain_cells(e.score, width) if width else score_cells(e.score))[:-1],
-            e.standing or "ranked",
+            *(chain_cells(e.board, e.score, width) if width else score_cells(e.board, e.score)),
         )
         for rank, name, e in zip(group.ranks, named, group.entries, strict=True)
     )
@@ -207,7 +206,7 @@ def group_tables(group: Group) -> list[Table]:
     ]
 
 
-def score_cells(score: Score) -> tuple[str, ...]:
+def score_cells(board: Board, score: Score) -> tuple[str, ...]:
     """Return the cells under ``RESULT_COLUMNS``."""
     interval = NOTHING
     if score.low is not None and score.high is not None:
@@ -221,7 +220,7 @@ def score_cells(score: Score) -> tuple[str, ...]:
         _number(score.queries, ".1f"),
         _number(score.steps, ".1f"),
         _number(None if score.flops is None else score.flops / 1e9, ".4g"),
-        f"unranked: {score.unranked}" if score.unranked else "ranked",
+        board.standing(score) or "ranked",
     )
 
 

@@ -15,6 +15,7 @@ from synthetic_runs import adaptive, fixed, play, plain, write, write_sweep
 from rdvla_bench.commands.board import main
 from rdvla_bench.leaderboards.board import load_board
 from rdvla_bench.leaderboards.ranking import group_runs
+from rdvla_bench.ledger import read_run, write_run
 from rdvla_bench.types import Episode
 
 SMALL = {"n_tasks": 2, "n_episodes": 3}
@@ -105,8 +106,7 @@ def test_one_protocol_card_can_be_demanded(tmp_path: Path, capsys: pytest.Captur
 
 def test_two_editions_of_a_demanded_card_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [write(tmp_path / name, fixed(4), **SMALL) for name in ("old", "new")]
-    manifest = (folders[0] / "run.json").read_text()
-    (folders[0] / "run.json").write_text(manifest.replace('"protocol_hash": "hash-of', '"protocol_hash": "old-hash-of'))
+    write_run(folders[0], read_run(folders[0]) | {"protocol_hash": "an older edition"})
     assert main([*map(str, folders), "--protocol", "libero/paired@1"]) == 2
     assert "two editions of libero/paired@1" in capsys.readouterr().err
 

@@ -221,6 +221,10 @@ def test_a_privileged_policy_is_shown_but_takes_no_rank(tmp_path: Path) -> None:
     assert group.ranks == (1, None)
 
 
+def test_the_board_of_a_privileged_run_alone_calls_it_unranked_too(tmp_path: Path) -> None:
+    assert "| unranked: privileged |" in board_markdown(board_of(tmp_path / "a", "ssss", privileged=True))
+
+
 def test_runs_of_different_protocols_tasks_or_lengths_never_share_a_table(tmp_path: Path) -> None:
     boards = [
         ("a", board_of(tmp_path / "a", "ssss")),

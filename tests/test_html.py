@@ -209,6 +209,21 @@ def test_a_page_of_many_runs_links_to_the_page_of_each(tmp_path: Path) -> None:
     assert "sweep/depth%3D1/board.html" not in links
 
 
+def test_what_several_runs_share_is_said_once_and_names_them(tmp_path: Path) -> None:
+    runs = [write(tmp_path / name, plain(), n_tasks=1, n_episodes=2, privileged=True) for name in ("one", "two")]
+    text = page([(str(run), load_board(run)) for run in runs], tmp_path)
+    top, _, _ = text.partition("<main")
+    assert top.count("<b>privileged</b>") == 1
+    assert "(one, two)" in top
+
+
+def test_groups_of_one_suite_are_told_apart_by_their_titles(tmp_path: Path) -> None:
+    runs = [write(tmp_path / str(n), plain(), n_tasks=1, n_episodes=n) for n in (1, 2)]
+    text = page([(str(run), load_board(run)) for run in runs], tmp_path)
+    assert "libero_object, 1 a task</h2>" in text
+    assert "libero_object, 2 a task</h2>" in text
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 100), (7.7, 8.3), (0, 0.003), (-2, 12345), (5, 5.5)])
 def test_ticks_are_few_round_and_within_their_axis(low: float, high: float) -> None:
     ticks = Axis("x", low, high).ticks()
