@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from synthetic_runs import adaptive, fixed, play, plain, write, write_sweep
+from synthetic_runs import adaptive, fixed, plain, play, write, write_sweep
 
 from rdvla_bench.commands.board import main
 from rdvla_bench.leaderboards.board import load_board
