@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,9 @@ def test_every_installed_module_can_be_imported(site: Path) -> None:
         str(path.relative_to(site)).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         for path in (site / "rdvla_bench").rglob("*.py")
     )
+    # trackers are optional, each module imports its own
+    absent = {f"rdvla_bench.sinks.{name}" for name in ("mlflow", "wandb", "tensorboard") if find_spec(name) is None}
+    modules = [name for name in modules if name not in absent]
     code = f"import importlib, sys; [importlib.import_module(m) for m in {modules}]; print(sys.modules['rdvla_bench'])"
     env = {**os.environ, "PYTHONPATH": str(site)}
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=False, env=env)
