@@ -37,7 +37,7 @@ def front_shares(samples: Sequence[Sample], cost: str, resampling: Resampling) -
     costs = np.array([ratio(*sample.cost(cost)) for sample in samples], np.float64)
     values = np.array([sample.value.mean() for sample in samples])
     drawn_costs = np.stack([resampling.costs(sample, cost) for sample in samples], axis=1)
-    drawn_values = np.stack([resampling.values(sample) for sample in samples], axis=1)
+    drawn_values = np.stack([_unsure(s, resampling, i) for i, s in enumerate(samples)], axis=1)
     shares = front(drawn_costs, drawn_values).mean(axis=0)
     return [(bool(on), float(share)) for on, share in zip(front(costs, values), shares, strict=True)]
 
@@ -127,6 +127,17 @@ def beside(adaptive: Sample, fixed: Sample, resampling: Resampling) -> Differenc
     )
 
 
+def _unsure(sample: Sample, resampling: Resampling, number: int) -> Floats:
+    """Return resampled values with one imagined episode of the best and one of the worst value among the N.
+
+    As A. Agresti and B. Coull, Am. Stat. 52 (1998) 119-126 add successes and failures: runs that never fail, or never
+    succeed, would otherwise be told apart with certainty by their costs alone.
+    """
+    n = len(sample.keys)
+    unsure: Floats = (n * resampling.values(sample) + sample.best * resampling.imagined(2 + number)) / (n + 2)
+    return unsure
+
+
 def _is_binary(samples: Sequence[Sample]) -> bool:
     return all(not sample.is_chain for sample in samples)
 
@@ -139,6 +150,6 @@ def _widened(drawn: Floats, samples: Sequence[Sample], resampling: Resampling) -
     two Poisson(1) times.
     """
     n = min(len(sample.keys) for sample in samples)
-    won = resampling.coins(len(drawn)) * samples[0].best
+    won = (resampling.imagined(0) - resampling.imagined(1)) * samples[0].best
     widened: Floats = (n * drawn + won) / (n + 2)
     return widened

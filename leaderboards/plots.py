@@ -30,6 +30,7 @@ from rdvla_bench.leaderboards.plot_style import (
     style,
 )
 from rdvla_bench.leaderboards.profiles import Depth, ExitMap
+from rdvla_bench.leaderboards.resampling import Estimate
 
 COST_LABELS = {
     "depth": "mean depth (iterations a query)",
@@ -95,9 +96,9 @@ def _draw_series(axis: Axes, line: Sequence[Point], cost: str, look: Look, *, is
     axis.plot(x, y, color=look.colour, alpha=0.45, zorder=2)
     for point, px, py in zip(line, x, y, strict=True):
         spent = point.costs[cost]
-        across = [[px - spent.low], [spent.high - px]] if spent else None
+        across = _reach(spent, 1.0) if spent else None
         axis.errorbar(
-            px, py, xerr=across, yerr=[[py - unit * point.value.low], [unit * point.value.high - py]],
+            px, py, xerr=across, yerr=_reach(point.value, unit),
             fmt=look.marker, color=look.colour, elinewidth=1.1, capsize=0, zorder=3,
             markerfacecolor="white" if point.standing else look.colour, markeredgecolor=look.colour,
         )  # fmt: skip
@@ -229,7 +230,7 @@ def task_plot(curves: Curves) -> Figure | None:
             tasks = [d for d in profile.by_task if (d.name or f"task {d.at:.0f}") in order]
             places = [order.index(d.name or f"task {d.at:.0f}") for d in tasks]
             means = np.array([d.mean for d in tasks])
-            across = np.array([[d.mean - d.low for d in tasks], [d.high - d.mean for d in tasks]])
+            across = np.array([[d.mean - d.low for d in tasks], [d.high - d.mean for d in tasks]]).clip(min=0)
             axis.errorbar(means, places, xerr=across, fmt=look.marker, color=look.colour, ms=4.5, elinewidth=1.1)
             top = max(range(len(tasks)), key=places.__getitem__)
             direct_label(axis, means[top], places[top], _name(profile), look.colour, offset=(0, 11))
@@ -361,6 +362,11 @@ def _success_caption(curves: Curves, points: Sequence[Point], cost: str) -> str:
 
 def _source(curves: Curves) -> str:
     return f"{curves.protocol} ({curves.protocol_hash})." + "".join(f" {n}." for n in curves.notes if "untrained" in n)
+
+
+def _reach(found: Estimate, unit: float) -> list[list[float]]:
+    """Return how far an interval goes below and above; rounding must not make it negative."""
+    return [[max(unit * (found.value - found.low), 0.0)], [max(unit * (found.high - found.value), 0.0)]]
 
 
 def _is_rate(curves: Curves) -> bool:

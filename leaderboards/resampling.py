@@ -10,6 +10,7 @@ Letters: N episodes, R resamples, P points.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from rdvla_bench.types import Outcome
 RESAMPLES = 2000
 SEED = 0
 """Of the bootstrap: the same runs give the same intervals."""
+
+MAX_KEPT = 8
+"""Sets of episodes whose draws are kept: 16 MB each, of 2000 episodes."""
 
 Floats = NDArray[np.float64]
 Key = tuple[str, int, int, int, int]  # suite, task, start, repetition, seed
@@ -125,24 +129,25 @@ class Resampling:
     def __init__(self, resamples: int = RESAMPLES, seed: int = SEED) -> None:
         """Begin with nothing drawn."""
         self._resamples, self._seed = resamples, seed
-        self._rng = np.random.default_rng(seed)
         self._drawn: dict[tuple[Key, ...], NDArray[np.float32]] = {}
 
     def counts(self, keys: tuple[Key, ...]) -> NDArray[np.float32]:
-        """Return (R, N)."""
+        """Return (R, N). The set alone decides what is drawn, so that it may be forgotten and drawn again."""
         if keys not in self._drawn:
-            self._drawn[keys] = draw_counts(keys, self._rng, self._resamples)
+            while len(self._drawn) >= MAX_KEPT:
+                del self._drawn[next(iter(self._drawn))]
+            digest = hashlib.sha256(repr(keys).encode()).digest()
+            rng = np.random.default_rng([self._seed, int.from_bytes(digest[:16], "big")])
+            self._drawn[keys] = draw_counts(keys, rng, self._resamples)
         return self._drawn[keys]
 
-    def coins(self, n: int) -> Floats:
-        """Return how much more often the one of two imagined episodes is drawn than the other, (n,)."""
-        rng = np.random.default_rng([self._seed, n])
-        coins: Floats = (rng.poisson(1, n) - rng.poisson(1, n)).astype(np.float64)
-        return coins
+    def imagined(self, number: int) -> Floats:
+        """Return how often imagined episode ``number`` is drawn in each resample, (R,): Poisson with mean 1."""
+        return np.random.default_rng([self._seed, number]).poisson(1, self._resamples).astype(np.float64)
 
     def values(self, sample: Sample) -> Floats:
         """Return the mean value in each resample, (R,)."""
-        means: Floats = (self.counts(sample.keys) @ sample.value.astype(np.float32)).astype(np.float64)
+        means: Floats = self.counts(sample.keys) @ sample.value
         return means / max(len(sample.keys), 1)
 
     def costs(self, sample: Sample, name: str) -> Floats:
@@ -153,8 +158,8 @@ class Resampling:
     def ratios(self, keys: tuple[Key, ...], numerator: Floats, denominator: Floats) -> Floats:
         """Return the ratio of sums of (N,) or (N, G) arrays in each resample, (R,) or (R, G); NaN of nothing."""
         counts = self.counts(keys)
-        below: Floats = (counts @ denominator.astype(np.float32)).astype(np.float64)
-        above: Floats = (counts @ numerator.astype(np.float32)).astype(np.float64)
+        below: Floats = counts @ denominator
+        above: Floats = counts @ numerator
         ratios: Floats = np.divide(above, below, out=np.full(below.shape, np.nan), where=below > 0)
         return ratios
 

@@ -123,7 +123,7 @@ def make_points(base: Plan, axes: Sequence[Axis], out: Path) -> list[Point]:
 
 
 def open_sweep(base: Plan, axes: Sequence[Axis], out: Path) -> None:
-    """Write ``sweep.json``, or hold it against this call.
+    """Write ``sweep.json``, or hold it against this call. One that never played an episode is written anew.
 
     Raises:
         RunMismatch: the folder holds another sweep.
@@ -134,10 +134,11 @@ def open_sweep(base: Plan, axes: Sequence[Axis], out: Path) -> None:
         raise UsageError(f"--out {out} is a file, expected a folder")
     if (out / SWEEP).exists():
         differs = differences(read_sweep(out)["config"], here)
-        if differs:
+        if differs and any(_has_episodes(folder) for folder in run_folders(out)):
             raise RunMismatch(out, differs)
-        return
-    if (out / RUN).exists() or (out / EPISODES).exists():
+        if not differs:
+            return
+    elif (out / RUN).exists() or (out / EPISODES).exists():
         raise UsageError(f"{out} holds a single run, no sweep: choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -146,6 +147,11 @@ def open_sweep(base: Plan, axes: Sequence[Axis], out: Path) -> None:
     points = [point.name for point in make_points(base, axes, out)]
     sweep = {"schema": SCHEMA, "config": here, "points": points}
     write_atomically(out / SWEEP, (json.dumps(sweep, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _has_episodes(folder: Path) -> bool:
+    ledger = folder / EPISODES
+    return ledger.exists() and ledger.stat().st_size > 0
 
 
 def read_sweep(folder: Path) -> dict[str, Any]:

@@ -73,11 +73,27 @@ def test_a_clear_front_is_sure_and_a_tie_is_not() -> None:
     assert shares[2] == (False, 0.0)
 
 
+def test_runs_that_never_succeed_are_not_surely_dominated() -> None:
+    failed = [sample([0.0] * 10, depth) for depth in (1, 2, 4)]
+    (first, sure), *others = front_shares(failed, "depth", Resampling())
+    assert (first, sure) == (True, 1.0)
+    assert all(not on and share > 0.05 for on, share in others)
+
+
 def test_resamples_keep_the_number_of_episodes_of_every_task() -> None:
     keys = [("s", task, i, 0, 0) for task, n in ((0, 5), (1, 11)) for i in range(n)]
     counts = draw_counts(keys, np.random.default_rng(0), 300)
     assert (counts[:, :5].sum(1) == 5).all()
     assert (counts[:, 5:].sum(1) == 11).all()
+
+
+def test_equal_sets_of_episodes_get_equal_draws_even_after_they_were_forgotten() -> None:
+    resampling = Resampling(50)
+    one = sample([1.0] * 9, 1).keys
+    before = resampling.counts(one).copy()
+    for first in range(1, 20):
+        assert not np.array_equal(resampling.counts(sample([1.0] * 9, 1, first=first).keys), before)
+    assert np.array_equal(resampling.counts(one), before)
 
 
 def test_equal_depth_is_interpolated_between_the_neighbours() -> None:

@@ -128,6 +128,14 @@ def test_runs_that_are_compared_with_nothing_are_hollow(tmp_path: Path) -> None:
     assert [line.get_markerfacecolor() == "white" for line in markers] == [False, True]
 
 
+def test_one_episode_is_drawn_too(tmp_path: Path) -> None:
+    folders = [
+        synthetic.write(tmp_path / run.policy, run, n_tasks=1, n_episodes=1)
+        for run in (synthetic.fixed(4), synthetic.adaptive(1e-3))
+    ]
+    assert {"success-depth", "success-gflop", "latency"} <= set(all_plots(make_curves(load(folders))))
+
+
 def test_a_policy_without_recurrence_has_only_cost_curves(tmp_path: Path) -> None:
     folder = synthetic.write(tmp_path / "hold", synthetic.plain(), n_tasks=1)
     assert set(all_plots(make_curves(load([folder])))) == {"success-gflop", "success-ms", "latency"}

@@ -108,6 +108,15 @@ def test_another_configuration_is_refused_with_the_difference(
     assert said.count("\n") == 1
 
 
+def test_a_sweep_that_never_played_may_be_corrected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fixed = ["--policy", "rdvla-fixed", "--suite", "fake_suite", "--workers", "0", "--out", str(tmp_path)]
+    fixed += ["--set", "benchmark=libero"]
+    assert main([*fixed, "--sweep", "depth=0,2"]) == 2
+    assert "depth must be a whole number from 1" in capsys.readouterr().err
+    assert run(tmp_path, "--sweep", "at=1,2") == 0
+    assert run_folders(tmp_path) == [tmp_path / "at=1", tmp_path / "at=2"]
+
+
 def test_a_sweep_into_the_folder_of_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path)
     assert run(tmp_path, "--sweep", "at=1,2") == 2
