@@ -17,7 +17,8 @@ from typing import Any
 
 from rdvla_bench.leaderboards.board import Board, Score, load_board
 from rdvla_bench.leaderboards.frame import write_frames
-from rdvla_bench.leaderboards.html import BOARD_PAGE, page
+from rdvla_bench.leaderboards.html import page
+from rdvla_bench.leaderboards.html_runs import BOARD_PAGE
 from rdvla_bench.leaderboards.ranking import Group
 from rdvla_bench.leaderboards.tables import Table, banners, cost_tables, group_tables, provenance, result_tables, title
 from rdvla_bench.ledger import write_atomically
