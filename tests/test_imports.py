@@ -36,7 +36,9 @@ def test_importing_the_package_registers_its_environments() -> None:
     assert done.stdout.strip() == str([f"rdvla_bench/{name}-v0" for name in names])
 
 
-@pytest.mark.parametrize("command", ["run", "board", "compare", "gate", "baseline", "curves", "list", "replay", "bench", "train", "demos"])
+@pytest.mark.parametrize(
+    "command", ["run", "board", "compare", "gate", "baseline", "curves", "list", "replay", "bench", "train", "demos"]
+)
 def test_help_answers_at_once(command: str) -> None:
     begun = time.perf_counter()
     done = subprocess.run(

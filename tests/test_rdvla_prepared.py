@@ -139,7 +139,9 @@ def test_the_prepared_backbone_is_the_backbone_for_texts_of_unequal_length(confi
 def test_preparing_a_backbone_copies_no_large_weight() -> None:
     backbone = untrained(NANO, 0).backbone
     held = {tensor.data_ptr() for tensor in backbone.parameters()}
-    for block in PreparedBackbone(backbone)._dino:
+    towers = PreparedBackbone(backbone)._towers
+    assert towers is not None
+    for block in towers._dino:
         for module in (block.q, block.out, block.fc1, block.fc2):
             assert module.weight.data_ptr() in held
 

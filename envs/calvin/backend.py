@@ -69,6 +69,9 @@ class Eye(Protocol):
     def appearance(self) -> str:
         """Return what pictures are drawn from and with."""
 
+    def vary(self, look: int | None) -> None:
+        """Show varied look ``look`` from the next reset on; None: the one that the card names."""
+
     def render(self, camera: str) -> NDArray[np.uint8]:
         """Return (H, W, 3), upright."""
 
@@ -80,6 +83,9 @@ class Blind:
     """Draws nothing, for those who look at nothing."""
 
     appearance = ""
+
+    def vary(self, look: int | None) -> None:
+        """Do nothing: nobody looks."""
 
     def render(self, camera: str) -> NDArray[np.uint8]:
         """Refuse.

@@ -1,5 +1,7 @@
 """Where demonstrations of CALVIN start and what they show: scenes A, B and C, random starts, random feasible chains.
 
+Each shows the table in woods of its own, but for one in ``_PLAIN``, which shows its scene's.
+
 Chains are drawn in blocks, task after task the one that the block has seen least, so that all 34 come up about
 equally often although some (unstacking) are possible only after others.
 
@@ -23,6 +25,7 @@ from rdvla_bench.envs.calvin.suites import CHAIN_LENGTH, SCENE_OF, TASKS
 from rdvla_bench.seeding import generator
 
 _A_BLOCK = 34  # chains that share their counts
+_PLAIN = 4  # demonstrations to one in the scene's own woods
 _SAME_HEIGHT = 1e-4  # m; the shelf is 1e-3 above the table
 
 Start = tuple[Floats, Floats, tuple[str, ...]]  # robot_obs (15,), scene_obs (24,), tasks
@@ -31,6 +34,17 @@ Start = tuple[Floats, Floats, tuple[str, ...]]  # robot_obs (15,), scene_obs (24
 def demo_start(suite: str, task: int, seed: int, number: int) -> dict[str, Any]:
     """Return the reset options of demonstration ``number`` of a scene."""
     del task
+    if number % _PLAIN:
+        return {**_start(suite, seed, number), "look": _look(suite, seed, number)}
+    return _start(suite, seed, number)
+
+
+def _look(suite: str, seed: int, number: int) -> int:
+    """Return the number of a varied look."""
+    return int(generator("calvin-demonstration-look", suite, seed, number).integers(2**31))
+
+
+def _start(suite: str, seed: int, number: int) -> dict[str, Any]:
     robot_obs, scene_obs, tasks = _block(SCENE_OF[suite], seed, number // _A_BLOCK)[number % _A_BLOCK]
     return {"robot_obs": robot_obs.copy(), "scene_obs": scene_obs.copy(), "tasks": tasks}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,7 +17,9 @@ from rdvla_bench.envs.calvin.solids import Patch, Solid, box, obj, prism, turned
 from rdvla_bench.envs.calvin.table import BASE, Box, Cylinder, Prism, Shape, Sphere, shapes
 from rdvla_bench.envs.calvin.textures import BIRCH, CHERRY, OAK, WALNUT, Pixels, Wood, checkerboard, wood
 
-_WOODS: Mapping[str, tuple[Wood, Wood]] = {  # table, door and drawer (data/calvin_table_*/meshes/*.mtl)
+Woods = tuple[Wood, Wood]  # of the table; of door and drawer
+
+WOODS: Mapping[str, Woods] = {  # data/calvin_table_*/meshes/*.mtl
     "A": (WALNUT, WALNUT),
     "B": (BIRCH, BIRCH),
     "C": (CHERRY, WALNUT),
@@ -76,9 +78,9 @@ class Drawing:
     pixels: Pixels | None = None
 
 
-def part(scene: SceneSpec, link: str) -> Drawing:
-    """Draw one link of a table."""
-    table_wood, door_wood = _WOODS[scene.name]
+def part(scene: SceneSpec, link: str, woods: Woods | None = None) -> Drawing:
+    """Draw one link of a table, in other ``woods`` than its scene's if they are given."""
+    table_wood, door_wood = woods or WOODS[scene.name]
     nominal = shapes(scene, link)
     if link in (BASE, "plank_link"):
         return Drawing(link, _wooden(link, map(_solid, nominal)), _board(table_wood))
@@ -91,11 +93,11 @@ def part(scene: SceneSpec, link: str) -> Drawing:
     return Drawing(link, obj(map(_solid, _LEVER if link == "switch_link" else nominal)))
 
 
-def floor() -> Drawing:
-    """Draw the floor: 30 m a side, a square of the checkerboard is 0.5 m wide (data/plane/plane.obj)."""
+def floor(greys: tuple[int, int] = (255, 222)) -> Drawing:
+    """Draw the floor in two greys: 30 m a side, a square of the checkerboard is 0.5 m wide (data/plane/plane.obj)."""
     corners = "v 15 -15 0\nv 15 15 0\nv -15 15 0\nv -15 -15 0\nvt 15 0\nvt 15 15\nvt 0 15\nvt 0 0\n"
     mesh = f"mtllib floor.mtl\nusemtl paint\n{corners}f 1/1 2/2 3/3\nf 1/1 3/3 4/4\n"
-    return Drawing("floor", mesh, checkerboard())
+    return Drawing("floor", mesh, checkerboard(colours=greys))
 
 
 def finger() -> Drawing:
@@ -114,7 +116,7 @@ def _wooden(link: str, solids: Iterable[Solid]) -> str:
     return obj(solids, texture_m=_PICTURE_M, library=f"{link}.mtl")
 
 
-@cache
+@lru_cache(maxsize=8)
 def _board(kind: Wood) -> Pixels:
     return wood(kind)
 

@@ -29,7 +29,7 @@ from rdvla_bench.suite import Suite
 from rdvla_bench.types import Observation
 
 _CHARACTERS = string.ascii_letters + string.digits + " ,.;:!?'\"()-_/"
-_OPTIONS = ("chain", "robot_obs", "scene_obs", "tasks")
+_OPTIONS = ("chain", "robot_obs", "scene_obs", "tasks", "look")
 _REACH = 10.0  # a generous limit of every proprioceptive value, in m and rad
 _Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 
@@ -104,9 +104,11 @@ class CalvinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         Options: ``{"chain": i}`` for one of the benchmark's 1000; or ``{"robot_obs": (15,), "scene_obs": (24,)}``,
         either alone too, with ``{"tasks": [...]}`` for a chain of one's own, or free play without. What is not
         given is drawn from ``self.np_random``: a chain, or a random start where states or tasks are given.
+        ``{"look": n}`` beside the latter shows the table in varied woods (``look.varied``), as training wants it.
 
         Raises:
-            UsageError: an unknown option, a chain outside 0..999, a malformed state, an unknown task.
+            UsageError: an unknown option, a chain outside 0..999, a malformed state, an unknown task, a look that
+                does not vary.
         """
         super().reset(seed=seed)
         given = dict(options or {})
@@ -116,7 +118,9 @@ class CalvinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if "chain" in given and len(given) > 1:
             other = next(name for name in given if name != "chain")
             raise UsageError(f"reset options 'chain' and '{other}' exclude each other: a chain brings its own start")
+        look = given.pop("look", None)
         robot_obs, scene_obs = self._place(given)
+        self._eye.vary(None if look is None else int(look))
         self.world.reset(robot_obs, scene_obs)
         self._digest = hashlib.sha256(np.concatenate([robot_obs, scene_obs]).tobytes()).hexdigest()
         self._solved = self._steps = self._subtask_steps = 0

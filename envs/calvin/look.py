@@ -1,4 +1,6 @@
-"""The two looks: ``PROCEDURAL`` is drawn here, ``OriginalAssets`` shows the files of an original checkout.
+"""The looks: ``PROCEDURAL`` is drawn here, ``OriginalAssets`` shows the files of an original checkout.
+
+``varied(seed)`` is the procedural one in woods, greys and shades of its own, for training alone.
 
 Non-obvious:
     * The arm's meshes come with PyBullet and are the original's, byte for byte; fingers, table and woods do not.
@@ -10,19 +12,23 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pybullet_data
+from numpy.typing import NDArray
 
 from rdvla_bench.envs.calvin import assets
-from rdvla_bench.envs.calvin.drawn import Drawing, finger, floor, part
+from rdvla_bench.envs.calvin.drawn import WOODS, Drawing, Woods, finger, floor, part
 from rdvla_bench.envs.calvin.robot import CAMERA_SIZE, GEL_CENTRE, GEL_SIZE
 from rdvla_bench.envs.calvin.scenes import GLOBAL_SCALE, SceneSpec
 from rdvla_bench.envs.calvin.solids import mtl
 from rdvla_bench.envs.calvin.table import BASE, LINKS
-from rdvla_bench.envs.calvin.textures import png
+from rdvla_bench.envs.calvin.textures import Wood, png
 from rdvla_bench.envs.calvin.visual import WHITE, Colour, Visual
+from rdvla_bench.seeding import generator
 
 BLACK: Colour = (0.0, 0.0, 0.0, 1.0)
 GREY: Colour = (0.4, 0.4, 0.4, 1.0)  # calvin_table_D.urdf, switch_link
@@ -32,6 +38,7 @@ BLOCK_COLOURS: Mapping[str, Colour] = {
     "pink": (1.0, 0.0, 1.0, 1.0),
 }
 
+_TINTED = (BASE, "plank_link", "slide_link", "drawer_link")
 _ARM = {
     **{f"panda_link{i}": f"visual/link{i}.obj" for i in range(1, 7)},
     "panda_link0": "collision/link0.obj",
@@ -40,10 +47,24 @@ _ARM = {
 }
 
 
+@dataclass(frozen=True)
+class Paint:
+    """What of the procedural look may differ between worlds: no shape, and no colour that an instruction names."""
+
+    woods: Woods | None = None  # None: the scene's own
+    floor: tuple[int, int] = (255, 222)  # greys of 255
+    switch: Colour = GREY
+    tint: Colour = WHITE  # by which the table's woods are multiplied
+
+
 class Procedural:
     """Woods, table, fingers and floor drawn by arithmetic: needs nothing but PyBullet."""
 
     name = "procedural"
+
+    def __init__(self, paint: Paint | None = None) -> None:
+        """Take other paint than the scenes' own, if it is given."""
+        self._paint = paint or Paint()
 
     def urdf(self, scene: SceneSpec, body: str, link: str, folder: Path) -> str:
         """Return the ``<visual>`` element of one link, and write its mesh and picture to ``folder``."""
@@ -53,7 +74,7 @@ class Procedural:
         elif body == "robot":
             shown = self._robot(link, folder)
         elif body == "plane":
-            shown = Visual(_saved(floor(), folder))
+            shown = Visual(_saved(floor(self._paint.floor), folder))
         else:
             shown = _block(scene, body)
         return shown.urdf(f"{body}_{link}") if shown else ""
@@ -61,14 +82,19 @@ class Procedural:
     def sha256(self, scene: SceneSpec) -> str:
         """Return the digest of all meshes and pictures that this look draws for ``scene``, and of its colours."""
         digest = hashlib.sha256(repr((BLOCK_COLOURS, GEL_CENTRE, GEL_SIZE, CAMERA_SIZE)).encode())
-        for drawing in (*(part(scene, link) for link in (BASE, *LINKS)), finger(), floor()):
-            digest.update(repr((drawing.name, _colour(drawing.name), drawing.mesh)).encode())
+        table = (part(scene, link, self._paint.woods) for link in (BASE, *LINKS))
+        for drawing in (*table, finger(), floor(self._paint.floor)):
+            digest.update(repr((drawing.name, self._colour(drawing.name), drawing.mesh)).encode())
             if drawing.pixels is not None:
                 digest.update(drawing.pixels.tobytes())
         return digest.hexdigest()
 
     def _table(self, scene: SceneSpec, link: str, folder: Path) -> Visual:
-        return Visual(_saved(part(scene, link), folder), rgba=_colour(link))
+        return Visual(_saved(part(scene, link, self._paint.woods), folder), rgba=self._colour(link))
+
+    def _colour(self, link: str) -> Colour:
+        plain = {"button_link": BLACK, "switch_link": self._paint.switch}
+        return plain.get(link, self._paint.tint if link in _TINTED else WHITE)
 
     def _robot(self, link: str, folder: Path) -> Visual | None:
         if link in _ARM:
@@ -82,6 +108,36 @@ class Procedural:
 
 
 PROCEDURAL = Procedural()
+
+
+def _rgb(colour: NDArray[np.float64]) -> tuple[int, int, int]:
+    red, green, blue = (int(value) for value in colour)
+    return red, green, blue
+
+
+def varied(seed: int) -> Procedural:
+    """Return the procedural look in paint of its own, a function of ``seed``; no evaluation shows it.
+
+    Woods: any mix of the four scenes' light tones, with more or less red, green and blue (0.75 to 1.2), late wood half
+    to nine tenths as bright, 8 to 22 rings. Floor, switch and the light on the table: 0.75 to 1 of what they are.
+    """
+    rng = generator("calvin-varied-look", seed)
+    known = np.array([wood.light for wood, _ in WOODS.values()], np.float64)
+
+    def wood() -> Wood:
+        light = np.clip(rng.dirichlet(np.ones(len(known))) @ known * rng.uniform(0.75, 1.2, 3), 0, 255)
+        dark = light * rng.uniform(0.5, 0.9)
+        red, green, blue = (int(v) for v in light)
+        late = tuple(int(v) for v in dark)
+        return Wood(
+            (red, green, blue), (late[0], late[1], late[2]), float(rng.integers(8, 23)), int(rng.integers(2**31))
+        )
+
+    table = wood()
+    door = table if rng.random() < 0.5 else wood()
+    high = int(rng.integers(191, 256))
+    low, grey, shade = high - int(rng.integers(20, 50)), rng.uniform(0.3, 0.5), rng.uniform(0.75, 1.0)
+    return Procedural(Paint((table, door), (high, low), (grey, grey, grey, 1.0), (shade, shade, shade, 1.0)))
 
 
 class OriginalAssets:
@@ -139,10 +195,6 @@ class OriginalAssets:
 def _block(scene: SceneSpec, body: str) -> Visual:
     [block] = [block for block in scene.blocks if f"block_{block.colour}" == body]
     return Visual(box=block.size, rgba=BLOCK_COLOURS[block.colour])
-
-
-def _colour(link: str) -> Colour:
-    return {"button_link": BLACK, "switch_link": GREY}.get(link, WHITE)
 
 
 def _saved(drawing: Drawing, folder: Path) -> Path:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from rdvla_bench.envs.calvin import culling, runtime
 from rdvla_bench.envs.calvin.bullet import pybullet
 from rdvla_bench.envs.calvin.cameras import CAMERAS, GRIPPER, Camera, Matrix, gripper_view, static_view
+from rdvla_bench.envs.calvin.look import Procedural, varied
 from rdvla_bench.envs.calvin.world import World
-from rdvla_bench.errors import UnknownName
+from rdvla_bench.errors import UnknownName, UsageError
 
 Pixels = NDArray[np.uint8]
 Depth = NDArray[np.float32]
@@ -35,6 +36,8 @@ class Renderer:
             NoRenderer: EGL is asked for and cannot work here.
         """
         self.world = world
+        self._named = world.look
+        self._varied: int | None = None  # the number of the look that is shown instead
         self.backend = runtime.resolve(backend)
         self._hideable = culling.hideable(world.robot_id, world.client) if self.backend == "tiny" else {}
         if self.backend == "egl":
@@ -48,6 +51,19 @@ class Renderer:
         """Return what the pictures are drawn from and with."""
         look = self.world.look
         return f"{look.name} {look.sha256(self.world.scene)[:8]}, {self.backend}" if look else ""
+
+    def vary(self, look: int | None) -> None:
+        """Show ``look.varied(look)`` from the next reset on; None: the look that the world was made with.
+
+        Raises:
+            UsageError: only the procedural look varies.
+        """
+        if look == self._varied or self._named is None:
+            return
+        if not isinstance(self._named, Procedural):
+            raise UsageError(f"the {self._named.name} look does not vary: take calvin/procedural@1")
+        self._varied = look
+        self.world.dress(self._named if look is None else varied(look))
 
     def render(self, camera: str) -> Pixels:
         """Return (H, W, 3)."""

@@ -212,6 +212,15 @@ class UpstreamWorld:
         """Whether a number of the state is no longer finite."""
         return not (np.isfinite(self.robot_obs()).all() and np.isfinite(self.scene_obs()).all())
 
+    def vary(self, look: int | None) -> None:
+        """Refuse.
+
+        Raises:
+            UsageError: a look is asked for.
+        """
+        if look is not None:
+            raise UsageError("backend 'upstream' shows the original's look, which does not vary")
+
     def render(self, camera: str) -> NDArray[np.uint8]:
         """Return the camera's picture, (H, W, 3)."""
         return np.ascontiguousarray(self._draw(camera)[0], np.uint8)

@@ -74,10 +74,27 @@ class World:
         self.target_pos: Floats = np.zeros(3)
         self.target_euler: Floats = np.zeros(3)
         self.gripper_action = 1.0
+        self._n_looks = 0
         self._folder = tempfile.TemporaryDirectory(prefix="calvin-")
         self._files = _write(self.scene, look, Path(self._folder.name))
         self.client: int = bullet.connect(bullet.DIRECT)
         self.rebuild()
+
+    def dress(self, look: Look) -> None:
+        """Show the world in another look from the next reset on; physics stays as it is.
+
+        Files go to a folder of their own: PyBullet keeps what it has once read under a file's name.
+
+        Raises:
+            UsageError: the world was made without a look.
+        """
+        if self.look is None:
+            raise UsageError("this world was made without a look and shows nothing")
+        self.look = look
+        self._n_looks += 1
+        folder = Path(self._folder.name) / f"look-{self._n_looks}"
+        folder.mkdir()
+        self._files = _write(self.scene, look, folder)
 
     def rebuild(self) -> None:
         """Empty the simulation and load everything anew, in upstream's order."""

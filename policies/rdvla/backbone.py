@@ -1,5 +1,7 @@
 """The vision-language backbone, from transformers' own classes: DINOv2 with registers, SigLIP, Qwen2.
 
+A config with a ``convnet`` sees with that (``convnet.py``) where the others have their towers; all else is the same.
+
     patches  = Projector([DINOv2(image) ; SigLIP(image)])    second-to-last layer of each, concatenated by channel
     sequence = first text token, patches, other text tokens, 64 latents      causal attention
     taps     = hidden states of some layers, cut into V vision and 64 latent positions
@@ -29,6 +31,7 @@ from transformers import (
 )
 
 from rdvla_bench.policies.rdvla.config import BackboneConfig
+from rdvla_bench.policies.rdvla.convnet import ConvVision
 from rdvla_bench.policies.rdvla.head import Tap
 from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET, normalise
 
@@ -89,7 +92,7 @@ class VisionTowers(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         """Build both towers."""
         super().__init__()
-        dino, siglip = config.dino, config.siglip
+        dino, siglip = config.towers
         self.dino = Dinov2WithRegistersModel(
             Dinov2WithRegistersConfig(
                 hidden_size=dino.width,
@@ -115,10 +118,12 @@ class VisionTowers(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Map (images, 3, H, W) in [0, 1] to (images, patches, fused)."""
-        dino = _given_to_last(self.dino, normalise(pixels, IMAGENET))
-        siglip = _given_to_last(self.siglip, normalise(pixels, HALVES))
-        return torch.cat([dino[:, 1 + REGISTERS :], siglip], dim=-1)  # without class and register tokens
+        """Map (B, cameras, 3, H, W) in [0, 1] to (B, cameras x patches, fused)."""
+        images = pixels.flatten(0, 1)
+        dino = _given_to_last(self.dino, normalise(images, IMAGENET))
+        siglip = _given_to_last(self.siglip, normalise(images, HALVES))
+        patches = torch.cat([dino[:, 1 + REGISTERS :], siglip], dim=-1)  # without class and register tokens
+        return patches.unflatten(0, pixels.shape[:2]).flatten(1, 2)
 
 
 class Backbone(nn.Module):
@@ -130,7 +135,7 @@ class Backbone(nn.Module):
         self.config = config
         self.taps = taps
         llm = config.llm
-        self.vision = VisionTowers(config)
+        self.vision = ConvVision(config, config.convnet) if config.convnet else VisionTowers(config)
         self.projector = Projector(config.fused, llm.width)
         self.llm = Qwen2Model(
             Qwen2Config(
@@ -153,8 +158,7 @@ class Backbone(nn.Module):
         Texts of unequal length are padded on the right, behind everything that is read: with causal attention a
         sample's result does not depend on the padding.
         """
-        patches = self.projector(self.vision(pixels.flatten(0, 1)))  # (B cameras, patches, D)
-        patches = patches.unflatten(0, pixels.shape[:2]).flatten(1, 2)  # (B, V, D)
+        patches = self.projector(self.see(pixels, texts))  # (B, V, D)
         longest = max(len(text) for text in texts)
         sequences = [
             F.pad(self._sequence(vision, text), (0, 0, 0, longest - len(text)))
@@ -163,6 +167,15 @@ class Backbone(nn.Module):
         states = given_to(self.llm, self.llm.layers, self.taps, inputs_embeds=torch.stack(sequences))
         starts = [self.config.vision_tokens + len(text) - 1 for text in texts]  # of the latent slice
         return {tap: self._slices(states[tap], starts) for tap in self.taps}
+
+    def see(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Return the vision features of (B, cameras, 3, H, W) pixels, (B, V, fused); a convnet's know the text."""
+        if isinstance(self.vision, VisionTowers):
+            features: Tensor = self.vision(pixels)
+            return features
+        means = [self.llm.embed_tokens(torch.tensor(text, device=pixels.device)).mean(dim=0) for text in texts]
+        steered: Tensor = self.vision(pixels, torch.stack(means))
+        return steered
 
     def _sequence(self, vision: Tensor, text: Sequence[int]) -> Tensor:
         """Return (1 + V + text - 1 + L, D): first text token, patches, other text tokens, latents."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from rdvla_bench.errors import UnknownName, UsageError
 from rdvla_bench.policies.rdvla.conventions import BENCHMARKS, Convention, Rotation, proprio_width
+from rdvla_bench.policies.rdvla.tokens import BARE
 
 
 @dataclass(frozen=True)
@@ -22,18 +23,52 @@ class Transformer:
 
 
 @dataclass(frozen=True)
-class BackboneConfig:
-    """Vision towers, projector and language model."""
+class ConvNet:
+    """The size of ``nano-conv``'s vision, one net a camera: a stage for each width, each half the side of the last."""
 
-    dino: Transformer
-    siglip: Transformer
+    stem: int  # side of the first stage's patches, in pixels
+    channels: tuple[int, ...]
+    blocks: int = 1  # residual convolutions a stage
+
+    @property
+    def patch(self) -> int:
+        """Return the side, in pixels, of what one token stands for."""
+        return self.stem * 2 ** (len(self.channels) - 1)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """Vision, projector and language model; vision is the two released towers or a ``convnet``."""
+
     llm: Transformer
-    image_size: int  # H = W in pixels, as the towers see it
+    image_size: int  # H = W in pixels, as vision sees it
     patch: int
     vocab: int
     latents: int = 64  # released code, NUM_TOKENS
     cameras: tuple[str, ...] = ("agentview", "wrist")  # their patches follow each other in this order
     tokenizer: str = "hashed-words@1"  # ours, needs no download; the released weights need Qwen2.5's
+    dino: Transformer | None = None
+    siglip: Transformer | None = None
+    convnet: ConvNet | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse anything but both towers alone or a fitting convnet alone."""
+        n_towers = (self.dino is not None) + (self.siglip is not None)
+        if n_towers != (0 if self.convnet else 2):
+            raise UsageError("a backbone sees with both towers, dino and siglip, or with a convnet alone")
+        if self.convnet and self.convnet.patch != self.patch:
+            raise UsageError(f"the convnet's patches are {self.convnet.patch} pixels wide, not {self.patch}")
+
+    @property
+    def towers(self) -> tuple[Transformer, Transformer]:
+        """Return the sizes of DINOv2 and SigLIP.
+
+        Raises:
+            UsageError: this backbone sees with a convnet.
+        """
+        if self.dino is None or self.siglip is None:
+            raise UsageError("this model sees with a convnet and has no vision towers")
+        return self.dino, self.siglip
 
     @property
     def patches(self) -> int:
@@ -47,8 +82,8 @@ class BackboneConfig:
 
     @property
     def fused(self) -> int:
-        """Return the width of the two towers' concatenated features."""
-        return self.dino.width + self.siglip.width
+        """Return the width of the features that the projector is given."""
+        return self.convnet.channels[-1] if self.convnet else sum(tower.width for tower in self.towers)
 
 
 @dataclass(frozen=True)
@@ -159,10 +194,22 @@ NANO = RdvlaConfig(
     rotation="matrix",
 )
 
-NANO_96 = replace(NANO, name="nano-96", backbone=replace(NANO.backbone, image_size=96))
-"""Nano with 36 instead of 16 patches an image, where places have to be seen more exactly."""
+NANO_CONV = replace(
+    NANO,
+    name="nano-conv",
+    backbone=replace(
+        NANO.backbone,
+        dino=None,
+        siglip=None,
+        convnet=ConvNet(stem=4, channels=(32, 64, 128)),
+        image_size=96,
+        tokenizer=BARE,
+    ),
+)
+"""What the shipped weights are: sees with convolutions that the instruction steers, which a few hundred demonstrations
+suffice to train, and reads the instruction's own words without a chat around them."""
 
-CONFIGS: Mapping[str, RdvlaConfig] = {config.name: config for config in (NANO, NANO_96, RDVLA_05B)}
+CONFIGS: Mapping[str, RdvlaConfig] = {config.name: config for config in (NANO, NANO_CONV, RDVLA_05B)}
 
 
 def named_config(name: str) -> RdvlaConfig:

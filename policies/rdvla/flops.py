@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rdvla_bench.policies.rdvla.backbone import REGISTERS
-from rdvla_bench.policies.rdvla.config import BackboneConfig, HeadConfig, RdvlaConfig, Transformer
+from rdvla_bench.policies.rdvla.config import BackboneConfig, ConvNet, HeadConfig, RdvlaConfig, Transformer
 from rdvla_bench.policies.rdvla.images import bands
 
 
@@ -18,6 +18,25 @@ def _tower(size: Transformer, tokens: int, patches: int, patch: int) -> int:
     """Return one image through a vision tower: patch embedding, then attention and two-layer MLP in each block."""
     block = 8 * tokens * size.width**2 + 4 * tokens**2 * size.width + 4 * tokens * size.width * size.ffn
     return 2 * patches * 3 * patch**2 * size.width + (size.layers - 1) * block  # the last one is not run
+
+
+def _convnet(size: ConvNet, side: int, words: int) -> int:
+    """Return one image through the convnet; ``words`` is the width of what steers it."""
+    total, given = 0, 3
+    for stage, width in enumerate(size.channels):
+        kernel = 3 if stage else size.stem
+        side //= 2 if stage else size.stem
+        total += 2 * side**2 * (kernel**2 * given + size.blocks * 9 * width) * width + 4 * words * width
+        given = width
+    return total
+
+
+def _vision(config: BackboneConfig) -> int:
+    """Return one image through what the backbone sees with."""
+    if config.convnet:
+        return _convnet(config.convnet, config.image_size, config.llm.width)
+    (dino, siglip), patches = config.towers, config.patches
+    return _tower(dino, patches + 1 + REGISTERS, patches, config.patch) + _tower(siglip, patches, patches, config.patch)
 
 
 def _projector(config: BackboneConfig) -> int:
@@ -44,12 +63,9 @@ def resize_flops(source: int, target: int) -> int:
 
 def backbone_flops(config: BackboneConfig, text_tokens: int, last_tap: int) -> int:
     """Return one query's images and sequence through towers, projector and language model up to ``last_tap``."""
-    patches = config.patches
-    towers = _tower(config.dino, patches + 1 + REGISTERS, patches, config.patch)
-    towers += _tower(config.siglip, patches, patches, config.patch)
     read = config.vision_tokens + config.latents
     tokens = read + text_tokens
-    return len(config.cameras) * towers + _projector(config) + _llm(config.llm, tokens, last_tap, read)
+    return len(config.cameras) * _vision(config) + _projector(config) + _llm(config.llm, tokens, last_tap, read)
 
 
 def head_flops(config: HeadConfig, backbone: BackboneConfig, depth: int, decodes: int) -> int:

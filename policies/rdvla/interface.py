@@ -12,7 +12,7 @@ from torch import Tensor
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.conventions import read_proprio
 from rdvla_bench.policies.rdvla.images import resize
-from rdvla_bench.policies.rdvla.tokens import hashed_words, prompt
+from rdvla_bench.policies.rdvla.tokens import words_of
 
 
 class Interface(Protocol):
@@ -41,7 +41,7 @@ class UntrainedInterface:
 
     def tokens(self, instruction: str) -> Sequence[int]:
         """Return hashed words."""
-        return hashed_words(prompt(instruction), self._config.vocab)
+        return words_of(instruction, self._config.tokenizer, self._config.vocab)
 
     def image(self, image: NDArray[np.uint8]) -> Tensor:
         """Resize and crop, without rounding."""

@@ -112,7 +112,7 @@ def _dino(config: BackboneConfig) -> list[Rule]:
         *_renamed(released, ours, {"patch_embed.proj": "embeddings.patch_embeddings.projection", "norm": "layernorm"}),
     ]
     same = ("norm1", "norm2", "mlp.fc1", "mlp.fc2")
-    for i in range(config.dino.layers):
+    for i in range(config.towers[0].layers):
         block, layer = f"{released}.blocks.{i}", f"{ours}.encoder.layer.{i}"
         rules += [_qkv(f"{block}.attn.qkv", f"{layer}.attention", leaf) for leaf in ("weight", "bias")]
         rules += _renamed(block, layer, {"attn.proj": "attention.o_proj", **{name: name for name in same}})
@@ -136,7 +136,7 @@ def _siglip(config: BackboneConfig) -> list[Rule]:
         **{"norm1": "layer_norm1", "norm2": "layer_norm2", "attn.proj": "self_attn.out_proj"},
         **{"mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2"},
     }
-    for i in range(config.siglip.layers):
+    for i in range(config.towers[1].layers):
         block, layer = f"{released}.blocks.{i}", f"{ours}.encoder.layers.{i}"
         rules += [_qkv(f"{block}.attn.qkv", f"{layer}.self_attn", leaf) for leaf in ("weight", "bias")]
         rules += _renamed(block, layer, pairs)

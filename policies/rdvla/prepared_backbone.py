@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Dinov2WithRegistersModel, SiglipVisionModel
 
-from rdvla_bench.policies.rdvla.backbone import REGISTERS, Backbone
+from rdvla_bench.policies.rdvla.backbone import REGISTERS, Backbone, VisionTowers
+from rdvla_bench.policies.rdvla.config import BackboneConfig
 from rdvla_bench.policies.rdvla.head import Tap
 from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET
 from rdvla_bench.policies.rdvla.prepared import unit
@@ -92,15 +93,14 @@ def _on_raw_pixels(embedding: nn.Conv2d, statistics: Statistics) -> tuple[Tensor
     return weight.flatten(1).t(), bias - (weight * mean).sum(dim=(1, 2, 3))
 
 
-class PreparedBackbone:
-    """``Backbone`` for inference: takes and returns what that does, within rounding."""
+class _PreparedTowers:
+    """Both vision towers for inference."""
 
-    @torch.no_grad()
-    def __init__(self, backbone: Backbone) -> None:
-        """Prepare the patch embeddings and tables."""
-        self.config = backbone.config
-        self._backbone = backbone
-        dino, siglip = backbone.vision.dino, backbone.vision.siglip
+    def __init__(self, towers: VisionTowers, config: BackboneConfig) -> None:
+        """Prepare the patch embeddings and the table of positions."""
+        self._patch, self._side = config.patch, config.image_size // config.patch
+        self._sizes = config.towers
+        dino, siglip = towers.dino, towers.siglip
         self._dino, self._siglip = _dino_blocks(dino), _siglip_blocks(siglip)
 
         dino_map, dino_bias = _on_raw_pixels(dino.embeddings.patch_embeddings.projection, IMAGENET)
@@ -114,17 +114,44 @@ class PreparedBackbone:
             [dino.embeddings.cls_token[0] + positions[:1], dino.embeddings.register_tokens[0]]
         )
 
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Map (B, cameras, 3, H, W) in [0, 1] to (B, cameras x patches, fused)."""
+        (dino_size, siglip_size), side, patch = self._sizes, self._side, self._patch
+        cut = pixels.flatten(0, 1).unflatten(-1, (side, patch)).unflatten(-3, (side, patch))
+        cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (images, patches, 3 p p)
+        embedded = (cut @ self._embed).add_(self._table)
+        dino = torch.cat([self._class_and_registers.expand(len(cut), -1, -1), embedded[..., : dino_size.width]], dim=1)
+        siglip = embedded[..., dino_size.width :].contiguous()
+        for block in self._dino:
+            dino = block(dino, dino_size.heads)
+        for block in self._siglip:
+            siglip = block(siglip, siglip_size.heads)
+        patches = torch.cat([dino[:, 1 + REGISTERS :], siglip], dim=-1)
+        return patches.unflatten(0, pixels.shape[:2]).flatten(1, 2)
+
+
+class PreparedBackbone:
+    """``Backbone`` for inference: takes and returns what that does, within rounding. A convnet runs as it is."""
+
+    @torch.no_grad()
+    def __init__(self, backbone: Backbone) -> None:
+        """Prepare the towers and tables."""
+        self.config = backbone.config
+        self._backbone = backbone
+        vision = backbone.vision
+        self._towers = _PreparedTowers(vision, self.config) if isinstance(vision, VisionTowers) else None
         self._blocks = backbone.llm.layers[: max(backbone.taps)]
         self._gains = [
             tuple(n.weight * math.sqrt(len(n.weight)) for n in (b.input_layernorm, b.post_attention_layernorm))
             for b in self._blocks
         ]
-        self._cos = self._sin = positions.new_empty((0, 0))
+        self._words = backbone.llm.embed_tokens.weight
+        self._cos = self._sin = self._words.new_empty((0, 0))
 
     def __call__(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> dict[int, Tap]:
         """Return the taps by layer, of ``pixels`` (B, cameras, 3, H, W) in [0, 1] and one token list a sample."""
-        patches = self._backbone.projector(self._see(pixels.flatten(0, 1)))
-        x = self._sequences(patches.unflatten(0, pixels.shape[:2]).flatten(1, 2), texts)
+        seen = self._towers(pixels) if self._towers else self._backbone.see(pixels, texts)
+        x = self._sequences(self._backbone.projector(seen), texts)
         self._extend_angles(x.shape[1])
         read = self._rows_read(texts)
         *earlier, last = self._backbone.taps
@@ -135,21 +162,6 @@ class PreparedBackbone:
             x = self._block(i, x, read if i == last - 1 else None)
         taps[last] = self._tap(x if last else _rows(x, read))
         return taps
-
-    def _see(self, pixels: Tensor) -> Tensor:
-        """Map (images, 3, H, W) in [0, 1] to (images, patches, fused)."""
-        side, patch = self.config.image_size // self.config.patch, self.config.patch
-        cut = pixels.unflatten(-1, (side, patch)).unflatten(-3, (side, patch))  # (images, 3, row, p, column, p)
-        cut = cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # (images, patches, 3 p p)
-        width = self.config.dino.width
-        embedded = (cut @ self._embed).add_(self._table)
-        dino = torch.cat([self._class_and_registers.expand(len(cut), -1, -1), embedded[..., :width]], dim=1)
-        siglip = embedded[..., width:].contiguous()
-        for block in self._dino:
-            dino = block(dino, self.config.dino.heads)
-        for block in self._siglip:
-            siglip = block(siglip, self.config.siglip.heads)
-        return torch.cat([dino[:, 1 + REGISTERS :], siglip], dim=-1)
 
     def _sequences(self, vision: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
         """Return (B, T, D): first text token, patches, other text tokens, latents, and zeros up to the longest."""
@@ -170,8 +182,8 @@ class PreparedBackbone:
     def _extend_angles(self, length: int) -> None:
         """Make the rotary table long enough: cos and sin as (T, 1, d), the first half's sin negated."""
         if len(self._cos) < length:
-            positions = torch.arange(length, device=self._table.device)[None]
-            cos, sin = self._backbone.llm.rotary_emb(self._table, positions)
+            positions = torch.arange(length, device=self._words.device)[None]
+            cos, sin = self._backbone.llm.rotary_emb(self._words, positions)
             first, second = sin.chunk(2, dim=-1)
             self._cos, self._sin = cos[0, :, None], torch.cat([-first, second], dim=-1)[0, :, None]
 
@@ -197,7 +209,7 @@ class PreparedBackbone:
     def _rows_read(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Return the positions that the head reads, (B, V + L), one early as in the released code."""
         vision, latents = self.config.vision_tokens, self.config.latents
-        starts = torch.tensor([[vision + len(text) - 1] for text in texts], device=self._table.device)
+        starts = torch.tensor([[vision + len(text) - 1] for text in texts], device=self._words.device)
         shared = torch.arange(vision, device=starts.device).expand(len(texts), -1)
         return torch.cat([shared, starts + torch.arange(latents, device=starts.device)], dim=1)
 

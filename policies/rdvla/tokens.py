@@ -2,7 +2,8 @@
 
 The wording is the released one: Qwen2.5's chat template with its default system line. The tokenizer is not: words
 and punctuation are hashed into the vocabulary, which is all that untrained weights need. Released weights bring
-Qwen2.5's own byte-pair vocabulary.
+Qwen2.5's own byte-pair vocabulary. The convolutional nano reads the instruction alone: the chat around it is the same
+for every task, and longer than the instruction.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import re
 from functools import lru_cache
 
+BARE = "instruction-words@1"
+_SALT = "4"
 _SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."  # Qwen2.5-Instruct, chat_template
 _PIECES = re.compile(r"<\|\w+\|>|\w+|[^\w\s]|\n")
 
@@ -33,3 +36,14 @@ def _token(piece: str, vocab: int) -> int:
 def hashed_words(text: str, vocab: int) -> tuple[int, ...]:
     """Return one token below ``vocab`` for each word, punctuation mark, newline and ``<|marker|>``."""
     return tuple(_token(piece, vocab) for piece in _PIECES.findall(text))
+
+
+def words_of(instruction: str, tokenizer: str, vocab: int) -> tuple[int, ...]:
+    """Return the hashed words that a model with ``tokenizer`` reads: of the whole chat, or of the instruction alone.
+
+    Those of LIBERO's and CALVIN's instructions all differ in a vocabulary of 4096, which a test checks; the chat's do
+    not (lift and turn share a token), and untrained weights do not care.
+    """
+    if tokenizer != BARE:
+        return hashed_words(prompt(instruction), vocab)
+    return tuple(_token(f"{_SALT} {word}", vocab) for word in _PIECES.findall(instruction.lower()))

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from rdvla_bench.errors import UsageError, nearest
-from rdvla_bench.policies.rdvla.config import BackboneConfig, HeadConfig, RdvlaConfig, Transformer
+from rdvla_bench.policies.rdvla.config import BackboneConfig, ConvNet, HeadConfig, RdvlaConfig, Transformer
 from rdvla_bench.policies.rdvla.model import RdvlaModel
 from rdvla_bench.policies.rdvla.statistics import Statistics, parse
 from rdvla_bench.policies.rdvla.training.statistics import to_document
@@ -135,8 +135,10 @@ def is_trained_here(path: Path) -> bool:
 def config_from_json(fields: Mapping[str, Any]) -> RdvlaConfig:
     """Rebuild the sizes that ``RdvlaConfig.to_json`` wrote."""
     backbone, head = dict(fields["backbone"]), dict(fields["head"])
-    for tower in ("dino", "siglip", "llm"):
-        backbone[tower] = Transformer(**backbone[tower])
+    for stack in ("dino", "siglip", "llm"):
+        backbone[stack] = Transformer(**backbone[stack]) if backbone.get(stack) else None
+    if convnet := backbone.get("convnet"):
+        backbone["convnet"] = ConvNet(**{**convnet, "channels": tuple(convnet["channels"])})
     backbone["cameras"] = tuple(backbone["cameras"])
     for taps in ("prelude_taps", "core_taps", "coda_taps"):
         head[taps] = tuple(head[taps])
