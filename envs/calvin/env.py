@@ -118,9 +118,9 @@ class CalvinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if "chain" in given and len(given) > 1:
             other = next(name for name in given if name != "chain")
             raise UsageError(f"reset options 'chain' and '{other}' exclude each other: a chain brings its own start")
-        look = given.pop("look", None)
+        look = _look(given.pop("look", None))
         robot_obs, scene_obs = self._place(given)
-        self._eye.vary(None if look is None else int(look))
+        self._eye.vary(look)
         self.world.reset(robot_obs, scene_obs)
         self._digest = hashlib.sha256(np.concatenate([robot_obs, scene_obs]).tobytes()).hexdigest()
         self._solved = self._steps = self._subtask_steps = 0
@@ -282,6 +282,15 @@ def _suite(name: str) -> Suite:
     if name not in SUITES:
         raise UnknownName("suite", name, SUITES, "rdvla-bench list suites")
     return SUITES[name]
+
+
+def _look(number: Any) -> int | None:
+    """Return a varied look's number, or None for the suite's own look."""
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
+        raise UsageError(f"reset option 'look' is {number!r}, expected a whole number from 0 on")
+    return int(number)
 
 
 def _state(name: str, values: Any, width: int) -> NDArray[np.float64]:

@@ -119,7 +119,8 @@ def varied(seed: int) -> Procedural:
     """Return the procedural look in paint of its own, a function of ``seed``; no evaluation shows it.
 
     Woods: any mix of the four scenes' light tones, with more or less red, green and blue (0.75 to 1.2), late wood half
-    to nine tenths as bright, 8 to 22 rings. Floor, switch and the light on the table: 0.75 to 1 of what they are.
+    to nine tenths as bright, 8 to 22 rings; half of the doors have the table's. The light on the table, and the floor's
+    lighter grey: 0.75 to 1 of what they are. Its darker grey: 20 to 49 of 255 less. The switch: 0.3 to 0.5.
     """
     rng = generator("calvin-varied-look", seed)
     known = np.array([wood.light for wood, _ in WOODS.values()], np.float64)
@@ -127,11 +128,7 @@ def varied(seed: int) -> Procedural:
     def wood() -> Wood:
         light = np.clip(rng.dirichlet(np.ones(len(known))) @ known * rng.uniform(0.75, 1.2, 3), 0, 255)
         dark = light * rng.uniform(0.5, 0.9)
-        red, green, blue = (int(v) for v in light)
-        late = tuple(int(v) for v in dark)
-        return Wood(
-            (red, green, blue), (late[0], late[1], late[2]), float(rng.integers(8, 23)), int(rng.integers(2**31))
-        )
+        return Wood(_rgb(light), _rgb(dark), float(rng.integers(8, 23)), int(rng.integers(2**31)))
 
     table = wood()
     door = table if rng.random() < 0.5 else wood()
