@@ -14,10 +14,12 @@ COMMANDS = {
     "gate": "tell whether a run is worse than a baseline; can stop as soon as it knows",
     "compare": "compare runs on the episodes they share: difference, interval, verdict",
     "curves": "show what compute buys: success against depth, FLOPs and time, as data and plots",
-    "list": "show policies, suites, tasks and protocol cards",
+    "list": "show policies, weights, suites, tasks and protocol cards",
     "replay": "simulate a recorded episode again, bit for bit, and film it",
     "demos": "record scripted demonstrations for training; the same command again resumes",
     "train": "train RD-VLA on demonstrations; the same command again resumes",
+    "recipe": "record demonstrations and train on them, as one file says; the same command again resumes",
+    "ship": "make weights for the package from a training run: half precision and a manifest",
     "bench": "measure this harness against the plain evaluation loop",
 }
 

@@ -37,7 +37,8 @@ def test_importing_the_package_registers_its_environments() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "board", "compare", "gate", "baseline", "curves", "list", "replay", "bench", "train", "demos"]
+    "command",
+    ["run", "board", "compare", "gate", "baseline", "curves", "list", "replay", "bench", "train", "demos", "recipe"],
 )
 def test_help_answers_at_once(command: str) -> None:
     begun = time.perf_counter()
