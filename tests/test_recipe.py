@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -257,3 +259,15 @@ def test_a_shipped_recipe_is_possible_and_is_called_as_its_file(path: Path) -> N
 
 def test_both_shipped_models_have_a_recipe() -> None:
     assert [path.stem for path in SHIPPED] == ["rdvla-nano-calvin", "rdvla-nano-libero"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_recipe_has_a_make_target_that_records_trains_and_ships(path: Path) -> None:
+    target = path.stem.replace("rdvla-nano", "train")
+    make_it = ["make", "--dry-run", "--old-file=.venv/.ready", target]
+    done = subprocess.run(make_it, cwd=path.parents[1], capture_output=True, text=True, check=True)
+    made = f"runs/{path.stem}"
+    assert f"-m rdvla_bench.recipe recipes/{path.name}" in done.stdout
+    assert f"--out {made}\n" in done.stdout
+    assert f"-m rdvla_bench.ship {made}/train --name {path.stem} --data {made}/demos" in done.stdout

@@ -47,12 +47,12 @@ def main(argv: list[str] | None = None) -> int:
     arguments = tyro.cli(RecipeArguments, args=argv, prog="python -m rdvla_bench.recipe")
     if arguments.workers < 0:
         raise UsageError(f"--workers {arguments.workers}: expected 0 (this process) or more")
-    recipe = read_recipe(arguments.file)
-    _claim(arguments.out, recipe)
-    print(f"recipe {recipe.sections.name} (SHA-256 {recipe.sha256[:12]})", flush=True)
     try:
+        recipe = read_recipe(arguments.file)
+        _claim(arguments.out, recipe)
+        print(f"recipe {recipe.sections.name} (SHA-256 {recipe.sha256[:12]})", flush=True)
         status = _record(recipe, arguments.out / DEMOS, arguments.workers) or _train(recipe, arguments.out)
-    except KeyboardInterrupt:  # between what the stages hear themselves
+    except KeyboardInterrupt:  # outside of what the stages hear themselves
         status = demos.INTERRUPTED
     if status == demos.INTERRUPTED:
         line = shlex.join(["python", "-m", "rdvla_bench.recipe", *(argv or sys.argv[1:])])
