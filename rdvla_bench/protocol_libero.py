@@ -96,4 +96,21 @@ _LEROBOT_CARD = replace(
     },
 )
 
-LIBERO_CARDS = (_PAIRED, _OPENVLA_OFT, _OPENPI_CARD, _LEROBOT_CARD)
+_PRO = "Zxy-MLlab/LIBERO-PRO@2b910b5 README.md"
+_PRO_CARD = replace(
+    _PAIRED,
+    name="libero-pro/paired@1",
+    summary="LIBERO-PRO's caps, which are OpenVLA-OFT's; each episode's fixtures drawn from its own seed",
+    max_steps={
+        f"{suite}_{kind}": _STEPS[suite]
+        for suite in ("libero_spatial", "libero_object", "libero_goal", "libero_10")
+        for kind in ("swap", "object", "task", "lan")
+    },
+    sources={
+        **_PAIRED.sources,
+        "max_steps": f"{_PRO} TASK_MAX_STEPS",
+        "settle_steps": f"{_PAIRED.sources['settle_steps']}, the script that {_PRO} has one extend",
+    },
+)
+
+LIBERO_CARDS = (_PAIRED, _OPENVLA_OFT, _OPENPI_CARD, _LEROBOT_CARD, _PRO_CARD)
