@@ -19,6 +19,7 @@ pytest.importorskip("pybullet")
 
 from rdvla_bench.envs.calvin.env import CalvinEnv
 from rdvla_bench.envs.calvin.suites import INSTRUCTIONS
+from rdvla_bench.registry import load_suite
 
 pytestmark = pytest.mark.calvin
 STAY = np.array([[0, 0, 0, 0, 0, 0, 1]], np.float32)
@@ -108,6 +109,34 @@ def test_the_800_step_card_cuts_off_later() -> None:
     env.close()
 
 
+def test_an_episode_after_a_varied_look_shows_the_pixels_of_a_fresh_environment() -> None:
+    used, fresh = CalvinEnv("calvin_d"), CalvinEnv("calvin_d")
+    varied, _ = used.reset(seed=1, options={"tasks": [], "look": 4})
+    wanted, _ = fresh.reset(options={"chain": 3})
+    seen, _ = used.reset(options={"chain": 3})
+    for camera, image in wanted["images"].items():
+        np.testing.assert_array_equal(seen["images"][camera], image)
+        assert not np.array_equal(varied["images"][camera], image)
+    used.close()
+    fresh.close()
+
+
+def test_no_evaluation_asks_for_a_varied_look() -> None:
+    for name in "abcd":
+        suite = load_suite(f"calvin_{name}")
+        assert suite.start_option == "chain"  # beside which a look is refused
+        assert bool(suite.demo_starts) == (name != "d")
+
+
+def test_who_sees_nothing_may_name_a_look_and_moves_alike(blind: CalvinEnv) -> None:
+    states = []
+    for options in ({"tasks": []}, {"tasks": [], "look": 9}):
+        blind.reset(seed=2, options=options)
+        blind.step_chunk(STAY)
+        states.append(blind.get_state())
+    assert np.array_equal(*states)
+
+
 def press(env: CalvinEnv) -> tuple[list[Any], dict[str, Any]]:
     """Push the button of scene D down and let go, from the neutral pose; return what was observed."""
     seen = []
@@ -170,6 +199,10 @@ def test_of_the_gripper_only_the_sign_counts(blind: CalvinEnv) -> None:
         ({"scene_obs": "here"}, "no array of 24 numbers"),
         ({"tasks": ["open_drawr"]}, "Did you mean 'open_drawer'"),
         ({"chain": 1, "tasks": []}, "exclude each other"),
+        ({"chain": 1, "look": 3}, "'chain' and 'look' exclude each other"),
+        ({"look": "oak"}, "'look' is 'oak', expected a whole number from 0 on"),
+        ({"look": -1}, "'look' is -1, expected"),
+        ({"look": True}, "'look' is True, expected"),
     ],
 )
 def test_a_start_that_cannot_be_made_is_refused(blind: CalvinEnv, options: dict[str, Any], said: str) -> None:

@@ -13,15 +13,19 @@ import pytest
 
 pytest.importorskip("pybullet")
 
+from tiny_calvin_assets import write_assets
+
 from rdvla_bench.envs.calvin.bullet import pybullet
-from rdvla_bench.envs.calvin.look import PROCEDURAL
+from rdvla_bench.envs.calvin.look import BLOCK_COLOURS, PROCEDURAL, OriginalAssets, varied
 from rdvla_bench.envs.calvin.renderer import Renderer
 from rdvla_bench.envs.calvin.scenes import SCENES
 from rdvla_bench.envs.calvin.snapshot import TABLE
 from rdvla_bench.envs.calvin.solids import Solid, box, prism, turned
 from rdvla_bench.envs.calvin.table import BASE, LINKS
 from rdvla_bench.envs.calvin.textures import BIRCH, CHERRY, OAK, WALNUT, png, wood
+from rdvla_bench.envs.calvin.upstream import UpstreamWorld
 from rdvla_bench.envs.calvin.world import World
+from rdvla_bench.errors import UsageError
 
 RECORDED = Path(__file__).parent / "data" / "calvin" / "original_static.npz"
 # start of a golden recording put into each table of mees/calvin_env@797142c, TinyRenderer, two pixels by two averaged
@@ -140,6 +144,131 @@ def test_faces_look_outwards_whichever_way_a_polygon_runs(axis: int):
         assert volume(prism(corners, (1.0, 5.0), axis)) == pytest.approx(12.0)
     assert volume(box((-1, 1), (0, 2), (3, 6))) == pytest.approx(12.0)
     assert volume(turned([(1.0, -1.0), (1.0, 1.0)], axis, n=400)) == pytest.approx(2 * np.pi, rel=1e-3)
+
+
+def test_a_varied_look_is_a_function_of_its_seed_in_every_process():
+    here = [varied(seed).sha256(SCENES["A"]) for seed in (0, 1, 2**31 - 1)]
+    assert len({*here, PROCEDURAL.sha256(SCENES["A"])}) == 4
+    assert varied(1).sha256(SCENES["A"]) == here[1]
+    asked = (
+        "from rdvla_bench.envs.calvin.look import varied\n"
+        "from rdvla_bench.envs.calvin.scenes import SCENES\n"
+        "print(*(varied(seed).sha256(SCENES['A']) for seed in (2**31 - 1, 1, 0)))"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == here[::-1]
+
+
+RECORDED_LOOKS = {(0, "A"): "d66105036b10", (1, "B"): "df6b9f01c2e9", (7, "C"): "e650d2cb2438"}
+# numpy 2.4.6; a change means that demonstrations recorded before it show other woods than their seed does now
+
+
+@pytest.mark.parametrize(("seed", "scene"), RECORDED_LOOKS)
+def test_varied_looks_are_the_recorded_ones(seed: int, scene: str):
+    assert varied(seed).sha256(SCENES[scene]).startswith(RECORDED_LOOKS[seed, scene])
+
+
+@pytest.fixture
+def changing():
+    world = World("A", PROCEDURAL)
+    yield world
+    world.close()
+
+
+def shapes_and_colours(world: World) -> dict[tuple[int, int], tuple[object, ...]]:
+    """Kind, size, place and colour of everything that is visible."""
+    found = {}
+    for body in range(pybullet.getNumBodies(physicsClientId=world.client)):
+        for _, link, kind, size, _, place, turn, rgba in pybullet.getVisualShapeData(
+            body, physicsClientId=world.client
+        ):
+            found[body, link] = (kind, size, place, turn, rgba)
+    return found
+
+
+def test_a_varied_look_changes_woods_floor_and_switch_alone(changing: World):
+    robot_obs, scene_obs = start()
+    scene_obs[4:6] = 1.0  # both lights on
+    changing.reset(robot_obs, scene_obs)
+    plain, plain_meshes = shapes_and_colours(changing), meshes(changing)
+    changing.dress(varied(3))
+    changing.reset(robot_obs, scene_obs)
+    other = shapes_and_colours(changing)
+    tinted = {-1, *(LINKS.index(link) for link in LINKS if link in ("plank_link", "slide_link", "drawer_link"))}
+    tinted.add(LINKS.index("switch_link"))
+    assert {place for place in plain if plain[place] != other[place]} == {(TABLE, link) for link in tinted}
+    for place, (*shape, _) in plain.items():
+        assert other[place][:4] == tuple(shape), place
+    for block, body in zip(changing.scene.blocks, changing.block_ids, strict=True):
+        assert other[body, -1][4] == BLOCK_COLOURS[block.colour]
+    assert meshes(changing) == plain_meshes
+
+
+def meshes(world: World) -> dict[str, bytes]:
+    """What the files of the table's and the floor's shapes hold."""
+    shown = [
+        data[4]
+        for body in range(pybullet.getNumBodies(physicsClientId=world.client))
+        for data in pybullet.getVisualShapeData(body, physicsClientId=world.client)
+    ]
+    paths = [Path(mesh.decode()) for mesh in shown if mesh]
+    return {path.name: path.read_bytes() for path in paths if path.parent.name == "seen"}
+
+
+def test_physics_does_not_know_the_look(changing: World):
+    actions = np.random.default_rng(0).uniform(-1, 1, (12, 7))
+    actions[:, 6] = np.where(actions[:, 6] > 0, 1.0, -1.0)
+    ends = []
+    for look in (PROCEDURAL, varied(3), varied(4), PROCEDURAL):
+        changing.dress(look)
+        changing.reset(*start())
+        for action in actions:
+            changing.step(action)
+        ends.append(changing.full_state().tobytes())
+    assert len(set(ends)) == 1
+
+
+def test_a_varied_look_has_the_same_pixels_whatever_was_shown_before(changing: World):
+    eye, seen = Renderer(changing, "tiny"), []
+    for look in (None, 5, 6, 5, 5, None):
+        eye.vary(look)
+        changing.reset(*start())
+        seen.append(eye.render("static").tobytes() + eye.render("gripper").tobytes())
+    assert seen[0] == seen[5]
+    assert seen[1] == seen[3] == seen[4]
+    assert len(set(seen)) == 3
+
+
+def test_files_of_looks_do_not_pile_up(changing: World):
+    eye, root = Renderer(changing, "tiny"), Path(changing._folder.name)
+    own = {path for path in root.rglob("*") if path.is_file()}
+    for look in range(4):
+        eye.vary(look)
+        changing.reset(*start())
+        eye.render("static")
+        assert len([path for path in root.iterdir() if path.name.startswith("look-")]) == 1
+    eye.vary(None)
+    assert {path for path in root.rglob("*") if path.is_file()} == own
+
+
+def test_the_originals_look_does_not_vary(tmp_path: Path):
+    world = World("A", OriginalAssets(write_assets(tmp_path)))
+    eye = Renderer(world, "tiny")
+    eye.vary(None)
+    with pytest.raises(UsageError, match="the original look does not vary: take calvin/procedural@1"):
+        eye.vary(0)
+    world.close()
+    upstream = UpstreamWorld.__new__(UpstreamWorld)  # no checkout is needed to refuse
+    upstream.vary(None)
+    with pytest.raises(UsageError, match="backend 'upstream' shows the original's look, which does not vary"):
+        upstream.vary(0)
+
+
+def test_a_world_without_a_look_cannot_be_dressed():
+    blind = World("A")
+    with pytest.raises(UsageError, match="made without a look"):
+        blind.dress(varied(0))
+    blind.close()
 
 
 def test_links_that_no_look_knows_show_nothing(tmp_path: Path):

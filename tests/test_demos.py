@@ -307,14 +307,28 @@ def test_calvin_chains_show_all_tasks_about_equally_often_and_can_be_done_in_ord
 @pytest.mark.calvin
 def test_a_calvin_demonstration_depends_on_its_number_alone() -> None:
     suite = load_suite("calvin_b")
-    late = suite.demo_start(0, 3, 40)
+    late = suite.demo_start(0, 3, 41)
     code = (
         "from rdvla_bench.registry import load_suite\n"
-        "s = load_suite('calvin_b').demo_start(0, 3, 40)\n"
-        "print(s['tasks'], s['scene_obs'].tolist())"
+        "s = load_suite('calvin_b').demo_start(0, 3, 41)\n"
+        "print(s['tasks'], s['scene_obs'].tolist(), s['look'])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert found.strip() == f"{late['tasks']} {late['scene_obs'].tolist()}"
+    assert found.strip() == f"{late['tasks']} {late['scene_obs'].tolist()} {late['look']}"
+
+
+@pytest.mark.calvin
+def test_three_of_four_calvin_demonstrations_show_woods_of_their_own() -> None:
+    looks = [
+        load_suite(s).demo_start(0, seed, n).get("look")
+        for s in ("calvin_a", "calvin_b")
+        for seed in (0, 1)
+        for n in range(8)
+    ]
+    assert [look is None for look in looks] == [n % 4 == 0 for n in range(32)]
+    shown = [look for look in looks if look is not None]
+    assert len(set(shown)) == len(shown)
+    assert load_suite("calvin_b").demo_start(0, 1, 7)["look"] == looks[-1]
 
 
 @pytest.mark.calvin

@@ -11,7 +11,7 @@ pytest.importorskip("transformers")
 
 import numpy as np  # noqa: E402
 
-from rdvla_bench.policies.rdvla.config import NANO, HeadConfig, Transformer  # noqa: E402
+from rdvla_bench.policies.rdvla.config import NANO, NANO_CONV, HeadConfig, Transformer  # noqa: E402
 from rdvla_bench.policies.rdvla.exit_rules import MeanSquaredChange  # noqa: E402
 from rdvla_bench.policies.rdvla.head import RecurrentHead, Tap  # noqa: E402
 from rdvla_bench.policies.rdvla.images import _transform, resize  # noqa: E402
@@ -106,6 +106,7 @@ def test_small_vectors_keep_the_epsilon_and_large_scores_do_not_overflow() -> No
 
 BACKBONES = {
     "nano": NANO,
+    "convolutions": NANO_CONV,
     "a key for each query": replace(
         NANO, backbone=replace(NANO.backbone, llm=Transformer(width=128, layers=4, heads=4, ffn=96))
     ),

@@ -22,6 +22,9 @@ class Transformer:
     kv_heads: int = 0  # 0: as many as heads
 
 
+NORM_GROUPS = 8  # of every GroupNorm
+
+
 @dataclass(frozen=True)
 class ConvNet:
     """The size of ``nano-conv``'s vision, one net a camera: a stage for each width, each half the side of the last."""
@@ -29,6 +32,15 @@ class ConvNet:
     stem: int  # side of the first stage's patches, in pixels
     channels: tuple[int, ...]
     blocks: int = 1  # residual convolutions a stage
+
+    def __post_init__(self) -> None:
+        """Refuse what no stage can be built of."""
+        if self.stem < 1 or self.blocks < 0 or not self.channels:
+            raise UsageError(f"{self}: expected a stem of 1 or more, blocks of 0 or more, and one width or more")
+        if any(width < 1 or width % NORM_GROUPS for width in self.channels):
+            raise UsageError(
+                f"convnet widths {self.channels}: expected multiples of {NORM_GROUPS}, the groups of a norm"
+            )
 
     @property
     def patch(self) -> int:
@@ -52,12 +64,14 @@ class BackboneConfig:
     convnet: ConvNet | None = None
 
     def __post_init__(self) -> None:
-        """Refuse anything but both towers alone or a fitting convnet alone."""
+        """Refuse anything but both towers alone or a fitting convnet alone, and images that leave a rest."""
         n_towers = (self.dino is not None) + (self.siglip is not None)
         if n_towers != (0 if self.convnet else 2):
             raise UsageError("a backbone sees with both towers, dino and siglip, or with a convnet alone")
         if self.convnet and self.convnet.patch != self.patch:
             raise UsageError(f"the convnet's patches are {self.convnet.patch} pixels wide, not {self.patch}")
+        if self.image_size % self.patch:
+            raise UsageError(f"an image of {self.image_size} pixels a side is not cut into patches of {self.patch}")
 
     @property
     def towers(self) -> tuple[Transformer, Transformer]:

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rdvla_bench.policies.rdvla.config import BackboneConfig, ConvNet
-
-_GROUPS = 8
+from rdvla_bench.policies.rdvla.config import NORM_GROUPS, BackboneConfig, ConvNet
 
 
 class _Stage(nn.Module):
@@ -26,10 +24,10 @@ class _Stage(nn.Module):
         """Build the stage; ``words`` is the width of what steers it."""
         super().__init__()
         self.conv = nn.Conv2d(given, width, kernel, stride, padding=(kernel - stride + 1) // 2, bias=False)
-        self.norm = nn.GroupNorm(_GROUPS, width)
+        self.norm = nn.GroupNorm(NORM_GROUPS, width)
         self.film = nn.Linear(words, 2 * width)
         self.blocks = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(blocks))
-        self.norms = nn.ModuleList(nn.GroupNorm(_GROUPS, width) for _ in range(blocks))
+        self.norms = nn.ModuleList(nn.GroupNorm(NORM_GROUPS, width) for _ in range(blocks))
 
     def forward(self, x: Tensor, words: Tensor) -> Tensor:
         """Map (B, C, H, W) and (B, D) to (B, width, H / stride, W / stride)."""

@@ -12,6 +12,8 @@ import hashlib
 import re
 from functools import lru_cache
 
+from rdvla_bench.errors import PolicyFault
+
 BARE = "instruction-words@1"
 _SALT = "4"
 _SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."  # Qwen2.5-Instruct, chat_template
@@ -43,7 +45,13 @@ def words_of(instruction: str, tokenizer: str, vocab: int) -> tuple[int, ...]:
 
     Those of LIBERO's and CALVIN's instructions all differ in a vocabulary of 4096, which a test checks; the chat's do
     not (lift and turn share a token), and untrained weights do not care.
+
+    Raises:
+        PolicyFault: the model reads the instruction alone, and there is no word in it.
     """
     if tokenizer != BARE:
         return hashed_words(prompt(instruction), vocab)
-    return tuple(_token(f"{_SALT} {word}", vocab) for word in _PIECES.findall(instruction.lower()))
+    words = _PIECES.findall(instruction.lower())
+    if not words:
+        raise PolicyFault(f"instruction {instruction!r}: this model reads its words alone, and there are none")
+    return tuple(_token(f"{_SALT} {word}", vocab) for word in words)
