@@ -15,6 +15,7 @@ from rdvla_bench.leaderboards.frame import parquet
 from rdvla_bench.leaderboards.ranking import Group
 from rdvla_bench.leaderboards.render import all_rows
 from rdvla_bench.ledger import RUN
+from rdvla_bench.run_set import run_folders
 
 _TEXTS = {"run", "policy", "policy_hash", "weights", "protocol", "protocol_hash", "suite", "name"}
 _TEXTS |= {"in_a_row", "in_a_row_low", "in_a_row_high", "unranked"}
@@ -24,8 +25,8 @@ _WHOLE = {"rank", "seed", "task", "planned", "done", "errors", "successes", "sco
 def find_runs(paths: Sequence[Path]) -> list[Path]:
     """Return the run folders that ``paths`` name, each once, in that order.
 
-    A path is a run folder, a folder with run folders in it (one level deep, by name), or a pattern such as ``runs/*``
-    that the shell left alone, of which what is no run folder is passed over.
+    A path is a run folder, a set of runs (a sweep, a mix of benchmarks), a folder with these in it, or a pattern such
+    as ``runs/*`` that the shell left alone, of which what is no run folder is passed over.
 
     Raises:
         LedgerError: a path names no run folder.
@@ -37,15 +38,20 @@ def _found(path: Path) -> list[Path]:
     if (path / RUN).exists():
         return [path]
     if path.is_dir():
-        runs = sorted(folder for folder in path.iterdir() if (folder / RUN).exists())
+        runs = [*_begun(path), *(run for folder in sorted(path.iterdir()) for run in _begun(folder))]
         missing = f"{path} is no run folder: neither it nor a folder in it has a {RUN}"
     else:
         pattern = path.relative_to(path.anchor) if path.is_absolute() else path
-        runs = sorted(folder for folder in Path(path.anchor or ".").glob(str(pattern)) if (folder / RUN).exists())
+        runs = [run for folder in sorted(Path(path.anchor or ".").glob(str(pattern))) for run in _begun(folder)]
         missing = f"{path} names no run folder, that is, none with a {RUN}"
     if not runs:
         raise LedgerError(f"{missing} (a run writes it: rdvla-bench run --out)")
     return runs
+
+
+def _begun(folder: Path) -> list[Path]:
+    """Return the run folders that ``folder`` is or is a set of, without those that no worker has greeted yet."""
+    return [run for run in run_folders(folder) if (run / RUN).exists()]
 
 
 def demand_protocol(boards: Iterable[tuple[str, Board]], name: str) -> None:

@@ -54,6 +54,11 @@ class Plan:
         ]
 
     @property
+    def benchmark(self) -> str:
+        """Return the one benchmark that the suites belong to."""
+        return self.suites[0].benchmark
+
+    @property
     def n_planned(self) -> int:
         """Return how many episodes there are."""
         return self.n_episodes * sum(len(self.tasks[suite.name]) for suite in self.suites)

@@ -74,6 +74,20 @@ def runtime_of(suite: Suite) -> ModuleType | None:
         raise MissingExtra(f"suite '{suite.name}'", suite.extra, f"no module '{error.name}'") from error
 
 
+def check_cameras(name: str, policy: Policy, suite: Suite) -> None:
+    """Check that ``suite`` has every camera that the policy called ``name`` reads.
+
+    Raises:
+        UsageError: naming the first that it has not.
+    """
+    unknown = [camera for camera in policy.card.cameras if camera not in suite.cameras]
+    if unknown:
+        raise UsageError(
+            f"policy '{name}' reads camera '{unknown[0]}', which suite '{suite.name}' has not: "
+            f"it has {', '.join(suite.cameras)}"
+        )
+
+
 class Worker:
     """Plays the episodes it is given, one after another. Used in process and inside a Ray actor alike."""
 
@@ -88,12 +102,7 @@ class Worker:
 
     def greet(self, suite: Suite) -> Greeting:
         """Return the policy's card and this process's renderer and versions."""
-        unknown = [camera for camera in self.policy.card.cameras if camera not in suite.cameras]
-        if unknown:
-            raise UsageError(
-                f"policy '{self.job.policy}' reads camera '{unknown[0]}', which suite '{suite.name}' has not: "
-                f"it has {', '.join(suite.cameras)}"
-            )
+        check_cameras(self.job.policy, self.policy, suite)
         runtime = runtime_of(suite) if self.policy.card.cameras else None
         return Greeting(
             policy_card=self.policy.card.to_json(),

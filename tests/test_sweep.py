@@ -14,7 +14,7 @@ import pytest
 
 from rdvla_bench.commands.run import main
 from rdvla_bench.ledger import EPISODES, read_records, read_run
-from rdvla_bench.sweep import run_folders, swept_keys
+from rdvla_bench.run_set import run_folders, swept_keys
 
 FAKE = ["--policy", "fake", "--suite", "fake_suite"]
 TABLE = ("results.csv", "episodes.parquet", "board.csv")  # board.md names the commit, which may move

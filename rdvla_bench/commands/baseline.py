@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from rdvla_bench.commands.cli import command
+from rdvla_bench.run_set import demand_single
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     from rdvla_bench.leaderboards.baseline import check_complete, check_errors, dumps, freeze
     from rdvla_bench.leaderboards.run_folder import read_run
 
+    demand_single(options.run)
     run = read_run(options.run)
     check_errors(options.run, run)
     check_complete(options.run, run)

@@ -32,7 +32,8 @@ class Options:
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run folders (the --out of a run), folders with run folders in them, or patterns such as 'runs/*'."""
+    """Run folders (the --out of a run, or of several), folders with run folders in them, or patterns such as
+    'runs/*'."""
     format: Literal["terminal", "md", "latex", "csv", "json", "parquet"] = "terminal"
     """csv, json and parquet carry every number unrounded; csv and parquet are one flat table, a row a suite and a row
     a task."""
@@ -179,9 +180,11 @@ def _draw(boards: Named, *, is_with_published: bool) -> None:
     from rdvla_bench.leaderboards.ranking import group_runs
     from rdvla_bench.leaderboards.terminal import print_board, print_groups, print_tables
 
-    if len(boards) == 1:
-        print_board(boards[0][1])
-    else:
-        print_groups(group_runs(boards))
+    groups = group_runs(boards)
+    if any(len(group.entries) > 1 for group in groups):
+        print_groups(groups)
+    else:  # no two runs share a table, as those of two benchmarks
+        for _, board in boards:
+            print_board(board)
     if is_with_published:
         print_tables(_published(boards))

@@ -11,6 +11,7 @@ import tyro
 
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import UsageError
+from rdvla_bench.run_set import demand_single
 
 if TYPE_CHECKING:
     from rdvla_bench.leaderboards.comparison import Comparison, Rule
@@ -63,6 +64,8 @@ def _compared(options: Options) -> tuple[list[Comparison], Rule]:
     if not options.length_margin > 0:
         raise UsageError(f"--length-margin {options.length_margin:g}: expected a number of instructions above 0")
     rule = Rule(options.alpha, parse_margin(options.margin, 1).value, options.length_margin)
+    for folder in options.runs:
+        demand_single(folder)
     _refuse_doubles(options.runs)
     return compare([(str(folder), read_run(folder)) for folder in options.runs], rule, strict=options.strict), rule
 

@@ -13,7 +13,7 @@ import tyro
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import LedgerError, MissingExtra, UsageError
 from rdvla_bench.ledger import EPISODES, RUN, write_atomically
-from rdvla_bench.sweep import run_folders, swept_keys
+from rdvla_bench.run_set import run_folders, swept_keys
 
 if TYPE_CHECKING:
     from rdvla_bench.leaderboards.curve_runs import Entry

@@ -13,6 +13,7 @@ import tyro
 
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import UsageError
+from rdvla_bench.run_set import demand_single
 
 if TYPE_CHECKING:
     from rdvla_bench.leaderboards.baseline import Baseline
@@ -115,6 +116,8 @@ def _ask(options: Options) -> tuple[Gate, Margin]:
 def _check(options: Options) -> None:
     if (options.run is None) == (options.policy is None):
         raise UsageError("give either a run folder, or --sequential --policy NAME to play: rdvla-bench gate --help")
+    if options.run is not None:
+        demand_single(options.run)
     if options.policy is not None and not options.sequential:
         raise UsageError("--policy plays with --sequential only; a finished run is given by its folder")
     if options.sequential and options.exact:

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rdvla_bench.commands.gate import Options, ceilings
-from rdvla_bench.commands.run import RunArguments, RunFolder, execute, make_plan, one_cluster, unfinished
+from rdvla_bench.commands.run_arguments import RunArguments, make_plans
+from rdvla_bench.commands.run_execution import execute, one_cluster, unfinished
+from rdvla_bench.commands.run_folder import RunFolder
 from rdvla_bench.errors import UsageError
 from rdvla_bench.leaderboards.baseline import Baseline, check_errors, freeze, frozen
 from rdvla_bench.leaderboards.gate import Gate, check_comparable, check_sequential, common, notes, task_rows
@@ -132,7 +134,8 @@ def _plan(options: Options, baseline: Baseline) -> tuple[RunArguments, Plan]:
         workers=options.workers,
         retry_errors=options.retry_errors,
     )
-    plan = replace(make_plan(arguments), tasks=baseline.tasks)
+    (only,) = make_plans(arguments)  # a baseline is of one run, and so of one benchmark
+    plan = replace(only, tasks=baseline.tasks)
     if plan.protocol.hash != baseline.protocol["hash"]:
         raise NotComparable(
             f"{plan.protocol.name} is {plan.protocol.hash} here, {baseline.protocol['hash']} in the baseline: "

@@ -16,6 +16,7 @@ from rdvla_bench.protocol import protocol
 from rdvla_bench.record import Record, Result
 from rdvla_bench.registry import load_policy, load_suite
 from rdvla_bench.rollout import play
+from rdvla_bench.run_set import demand_single
 from rdvla_bench.types import Outcome
 
 COMPARED = (
@@ -47,6 +48,7 @@ class ReplayArguments:
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     arguments = tyro.cli(ReplayArguments, args=argv, prog="python -m rdvla_bench.replay")
+    demand_single(arguments.run)
     run, records = read_run(arguments.run), read_records(arguments.run)
     if arguments.episode not in records:
         raise UnknownName("episode", arguments.episode, records, f"{arguments.run} holds {len(records)}")

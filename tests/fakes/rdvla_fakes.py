@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium import spaces
 
 from rdvla_bench import ActionChunk, Compute, Episode, Policy, PolicyCard, Suite, Task
+from rdvla_bench.errors import UsageError
 from rdvla_bench.protocol import CARDS
 from rdvla_bench.protocol_card import ProtocolCard
 
@@ -92,6 +93,11 @@ FAKE_SUITE = Suite(
 CARD = replace(CARDS["libero/paired@1"], name="fake/fake@1", max_steps={"fake_suite": 40}, n_trials=10, pins={})
 CARDS["fake/fake@1"] = CARD  # type: ignore[index]
 
+PAIR = replace(  # of another benchmark
+    FAKE_SUITE, name="fake_pair", benchmark="pair", tasks=FAKE_SUITE.tasks[:2], default_protocol="pair/pair@1"
+)
+CARDS["pair/pair@1"] = replace(CARD, name="pair/pair@1", max_steps={"fake_pair": 40}, n_trials=7)  # type: ignore[index]
+
 Fault = Literal[
     "none",
     "nan",
@@ -160,3 +166,10 @@ class FakePolicy(Policy):
 def fake(*, fault: Fault = "none", at: int = 1, marker: str = "", query_s: float = 0.0) -> Policy:
     """Fill the bucket, or misbehave in the episode ``at`` = 100 x task + start."""
     return FakePolicy(fault, at, marker, query_s)
+
+
+def pair_hater(*, benchmark: str = "") -> Policy:
+    """Fill the buckets of one benchmark only."""
+    if benchmark == "pair":
+        raise UsageError("this policy does not play pair")
+    return FakePolicy("none", 1, "", 0.0)
