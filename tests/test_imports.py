@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rdvla_bench.__main__ import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "transformers", "ray", "pandas", "pyarrow", "mujoco", "robosuite", "libero", "pybullet", "scipy")
 ALLOWED = {
@@ -37,10 +39,7 @@ def test_importing_the_package_registers_its_environments() -> None:
     assert done.stdout.strip() == str(sorted(f"rdvla_bench/{name}-v0" for name in names))
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["run", "board", "compare", "gate", "baseline", "curves", "list", "replay", "bench", "train", "demos", "recipe"],
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_answers_at_once(command: str) -> None:
     begun = time.perf_counter()
     done = subprocess.run(

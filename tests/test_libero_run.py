@@ -18,6 +18,7 @@ from rdvla_bench.ledger import EPISODES, read_records, read_run
 pytest.importorskip("libero")
 pytestmark = pytest.mark.libero
 
+UNTRAINED = ("--set", "checkpoint=untrained")
 TABLE = ("results.csv", "episodes.parquet", "board.csv")
 
 
@@ -33,7 +34,7 @@ def table(out: Path) -> bytes:
 def adaptive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two episodes of rdvla-adaptive on two tasks, in process."""
     out = tmp_path_factory.mktemp("adaptive")
-    assert run(out, "rdvla-adaptive", "libero_object", "--tasks", "0,3") == 0
+    assert run(out, "rdvla-adaptive", "libero_object", *UNTRAINED, "--tasks", "0,3") == 0
     return out
 
 
@@ -54,7 +55,7 @@ def test_rdvla_adaptive_is_evaluated_with_its_compute(adaptive: Path) -> None:
 
 def test_any_number_of_workers_sees_the_same_pixels(adaptive: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    assert run(tmp_path, "rdvla-adaptive", "libero_object", "--tasks", "0,3", workers=2) == 0
+    assert run(tmp_path, "rdvla-adaptive", "libero_object", *UNTRAINED, "--tasks", "0,3", workers=2) == 0
     assert table(tmp_path) == table(adaptive)
 
 

@@ -39,7 +39,7 @@ RUN = ("rdvla_bench.run", "--policy", "hold", "--suite", "libero_object", "--tas
         (
             {"torch", "transformers"},
             "model",
-            ("rdvla_bench.run", "--policy", "rdvla-fixed", "--workers", "0", *RUN[3:]),
+            ("rdvla_bench.run", "--policy", "rdvla-fixed", "--set", "checkpoint=untrained", "--workers", "0", *RUN[3:]),
         ),
         (
             {"PIL"},

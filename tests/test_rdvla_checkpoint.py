@@ -84,7 +84,7 @@ def test_the_card_names_the_weights_and_carries_what_their_digest_leaves_out(fol
     assert card.config["interface"]["action"]["mask"] == [True] * 6 + [False]
     assert card.config["model"]["backbone"]["tokenizer"] == "qwen2.5"
     assert str(folder.parent) not in json.dumps(card.to_json())
-    assert card.hash != rdvla.pure(config="tiny").card.hash
+    assert card.hash != rdvla.pure(config="tiny", checkpoint="untrained").card.hash
 
 
 def test_the_heads_taps_come_from_the_folder(folder: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_folder_of_another_size_is_named(folder: Path) -> None:
         ({"checkpoint": __file__}, "is a file, not a folder"),
         ({"checkpoint": "hf://only-a-name"}, "expected hf://owner/name or hf://owner/name@revision"),
         ({"unnorm_key": "libero_10_no_noops"}, "no effect without checkpoint="),
-        ({"checkpoint": ".", "weights_seed": 1}, "no effect beside checkpoint="),
+        ({"checkpoint": ".", "weights_seed": 1}, "no effect without checkpoint=untrained"),
         ({"checkpoint": ".", "horizon": 9}, "horizon 9 exceeds the chunk of 8 actions"),
     ],
 )

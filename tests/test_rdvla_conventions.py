@@ -20,12 +20,14 @@ from rdvla_bench.policies.rdvla.conventions import (
 from rdvla_bench.registry import load_policy
 
 CALVIN = BENCHMARKS["calvin"]
+UNTRAINED = {"checkpoint": "untrained"}
 
 
 def test_a_policy_is_told_which_benchmark_it_plays() -> None:
-    assert load_policy("rdvla-adaptive", {}, "calvin").card.cameras == ("static", "gripper")
-    assert load_policy("rdvla-adaptive", {}, "libero").card.cameras == ("agentview", "wrist")
-    assert load_policy("rdvla-adaptive", {"benchmark": "calvin"}, "libero").card.config["benchmark"] == "calvin"
+    assert load_policy("rdvla-adaptive", UNTRAINED, "calvin").card.cameras == ("static", "gripper")
+    assert load_policy("rdvla-adaptive", UNTRAINED, "libero").card.cameras == ("agentview", "wrist")
+    insisting = load_policy("rdvla-adaptive", {**UNTRAINED, "benchmark": "calvin"}, "libero")
+    assert insisting.card.config["benchmark"] == "calvin"
 
 
 def test_a_policy_without_such_a_parameter_is_told_nothing() -> None:
@@ -33,7 +35,7 @@ def test_a_policy_without_such_a_parameter_is_told_nothing() -> None:
 
 
 def test_an_untrained_policy_answers_a_calvin_observation() -> None:
-    policy = load_policy("rdvla-adaptive", {}, "calvin")
+    policy = load_policy("rdvla-adaptive", UNTRAINED, "calvin")
     images = {"static": np.zeros((200, 200, 3), np.uint8), "gripper": np.zeros((84, 84, 3), np.uint8)}
     obs = {"images": images, "proprio": np.zeros(15, np.float32), "instruction": "open the drawer"}
     chunk, _ = policy.act(obs, None, np.random.default_rng(0))  # type: ignore[arg-type]

@@ -228,9 +228,9 @@ def observation(i: int) -> Observation:
 
 
 def test_a_policy_with_padded_slots_answers_in_batches_and_streams_with_the_bits_of_act() -> None:
-    policy = cast("RdvlaPolicy", rdvla.adaptive(padded_slots=4))
+    policy = cast("RdvlaPolicy", rdvla.adaptive(checkpoint="untrained", padded_slots=4))
     assert policy.batch_is_exact
-    assert not rdvla.adaptive().batch_is_exact
+    assert not rdvla.adaptive(checkpoint="untrained").batch_is_exact
     single = [policy.act(observation(i), None, generator("query", i))[0] for i in range(6)]
     batch = policy.act_batch(*zip(*((observation(i), None, generator("query", i)) for i in range(6)), strict=True))
     stream, streamed = policy.stream(32), {}
@@ -247,10 +247,8 @@ def test_a_policy_with_padded_slots_answers_in_batches_and_streams_with_the_bits
 
 
 def test_backbone_and_head_are_timed_apart() -> None:
-    shallow, deep = (
-        cast("RdvlaPolicy", rdvla.fixed(depth=depth)).act(observation(0), None, generator(0))[0].compute
-        for depth in (1, 32)
-    )
+    policies = (cast("RdvlaPolicy", rdvla.fixed(checkpoint="untrained", depth=depth)) for depth in (1, 32))
+    shallow, deep = (policy.act(observation(0), None, generator(0))[0].compute for policy in policies)
     for cost in (shallow, deep):
         assert cost.backbone_s + cost.head_s == pytest.approx(cost.model_s)
         assert cost.peak_memory_bytes is None  # no accelerator
@@ -258,7 +256,7 @@ def test_backbone_and_head_are_timed_apart() -> None:
 
 
 def test_a_bad_observation_is_refused_when_submitted_and_harms_no_other() -> None:
-    policy = cast("RdvlaPolicy", rdvla.adaptive())
+    policy = cast("RdvlaPolicy", rdvla.adaptive(checkpoint="untrained"))
     stream = policy.stream(2)
     stream.submit(observation(0), None, generator(0))
     with pytest.raises(PolicyFault, match="no image of camera"):
@@ -270,7 +268,7 @@ def test_a_bad_observation_is_refused_when_submitted_and_harms_no_other() -> Non
 
 
 def test_blocks_that_nobody_reads_are_not_run_and_the_others_give_the_same_taps() -> None:
-    policy = cast("RdvlaPolicy", rdvla.adaptive())
+    policy = cast("RdvlaPolicy", rdvla.adaptive(checkpoint="untrained"))
     backbone, runs = policy.model.backbone, []
     last_maps = {
         "dino": [block.mlp.fc2 for block in backbone.vision.dino.encoder.layer],

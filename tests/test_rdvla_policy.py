@@ -51,7 +51,7 @@ def observation(i: int, size: int = 256) -> Observation:
 
 @pytest.fixture(scope="module")
 def policy() -> RdvlaPolicy:
-    return cast("RdvlaPolicy", rdvla.adaptive())
+    return cast("RdvlaPolicy", rdvla.adaptive(checkpoint="untrained"))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_actions_depend_on_image_proprio_instruction_and_noise(policy: RdvlaPoli
 def test_same_query_gives_the_same_bits_in_another_process(policy: RdvlaPolicy) -> None:
     code = (
         "import importlib.util as u, sys; s = u.spec_from_file_location('t', sys.argv[1]); m = u.module_from_spec(s);"
-        "s.loader.exec_module(m); print(m.fingerprint(m.rdvla.adaptive()))"
+        "s.loader.exec_module(m); print(m.fingerprint(m.rdvla.adaptive(checkpoint='untrained')))"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "PYTHONHASHSEED": "7"}
     other = subprocess.run(
@@ -123,11 +123,11 @@ def test_threads_of_the_process_change_no_bit_and_are_restored(policy: RdvlaPoli
 def test_global_generators_are_neither_read_nor_moved() -> None:
     torch.manual_seed(1)
     torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
-    one = fingerprint(cast("RdvlaPolicy", rdvla.adaptive()), 1)
+    one = fingerprint(cast("RdvlaPolicy", rdvla.adaptive(checkpoint="untrained")), 1)
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert np.array_equal(np.random.get_state()[1], numpy_before)  # noqa: NPY002
     torch.manual_seed(2)
-    assert fingerprint(cast("RdvlaPolicy", rdvla.adaptive()), 1) == one
+    assert fingerprint(cast("RdvlaPolicy", rdvla.adaptive(checkpoint="untrained")), 1) == one
 
 
 @pytest.mark.parametrize("order", [range(24), [5], [23, 0, 11, 4, 7], [2, 2, 2]])
@@ -144,13 +144,13 @@ def test_a_sample_does_not_depend_on_its_batch_neighbours(policy: RdvlaPolicy, a
 
 def test_weights_are_the_recorded_ones_and_differ_by_seed(policy: RdvlaPolicy) -> None:
     assert policy.card.weights_sha256 == NANO_SHA256
-    other = cast("RdvlaPolicy", rdvla.fixed(weights_seed=1))
+    other = cast("RdvlaPolicy", rdvla.fixed(checkpoint="untrained", weights_seed=1))
     assert other.card.weights_sha256 != NANO_SHA256
     assert digest(other.model) == other.card.weights_sha256
 
 
 def test_analytic_flops_agree_with_torchs_counter() -> None:
-    fixed = cast("RdvlaPolicy", rdvla.fixed(depth=5))
+    fixed = cast("RdvlaPolicy", rdvla.fixed(checkpoint="untrained", depth=5))
     # Torch's counter has no formula for the CPU's fused attention, nor for a product that adds in place.
     in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=in_place) as counter:
@@ -176,12 +176,13 @@ def test_cards_tell_everything_the_result_depends_on(policy: RdvlaPolicy) -> Non
     assert card.config["config"] == "nano"
     assert card.config["delta"] == 5e-4
     assert json.loads(json.dumps(card.to_json())) == card.to_json()
-    assert rdvla.adaptive(sense="released").card.horizon["tau"] == 4
-    assert rdvla.adaptive(delta=1e-3).card.hash != card.hash
+    assert rdvla.adaptive(checkpoint="untrained", sense="released").card.horizon["tau"] == 4
+    assert rdvla.adaptive(checkpoint="untrained", delta=1e-3).card.hash != card.hash
 
 
 def test_the_four_policies_differ_in_exit_and_horizon() -> None:
-    built = [rdvla.fixed(depth=3), rdvla.adaptive(), rdvla.linear_decay(), rdvla.pure()]
+    adaptive = [make(checkpoint="untrained") for make in (rdvla.adaptive, rdvla.linear_decay, rdvla.pure)]
+    built = [rdvla.fixed(checkpoint="untrained", depth=3), *adaptive]
     assert [p.card.name for p in built] == ["rdvla-fixed", "rdvla-adaptive", "rdvla-linear-decay", "rdvla-pure"]
     assert [p.card.horizon["rule"] for p in built] == ["fixed", "binary", "linear-decay", "fixed"]
     assert [p.card.exit_rule["rule"] for p in built] == ["fixed-depth"] + ["chunk-change"] * 3
@@ -190,7 +191,7 @@ def test_the_four_policies_differ_in_exit_and_horizon() -> None:
 
 @pytest.mark.parametrize("criterion", ["l2", "cosine"])
 def test_other_criteria_stop_too(criterion) -> None:
-    policy = rdvla.pure(criterion=criterion, delta=0.05)
+    policy = rdvla.pure(checkpoint="untrained", criterion=criterion, delta=0.05)
     chunk, _ = policy.act(observation(0), None, generator("query", 0))
     assert 2 <= chunk.compute.depth < 32
 
@@ -234,14 +235,14 @@ def test_observations_of_another_kind_are_named(policy: RdvlaPolicy, change, mes
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: rdvla.fixed(depth=0), "depth must be a whole number"),
-        (lambda: rdvla.adaptive(delta=-1.0), "delta must be a finite number above 0"),
-        (lambda: rdvla.adaptive(horizon_long=9), "horizon 9 exceeds the chunk of 8 actions"),
-        (lambda: rdvla.pure(horizon=0), "n must be a whole number of at least 1"),
-        (lambda: rdvla.fixed(config="nanno"), "no model config 'nanno'. Did you mean 'nano'"),
-        (lambda: rdvla.adaptive(sense="papper"), "Did you mean 'paper'"),
-        (lambda: rdvla.pure(criterion="kl"), "allowed: mse, l2, cosine"),
-        (lambda: rdvla.linear_decay(sense="released", horizon_min=3), "no effect"),
+        (lambda: rdvla.fixed(checkpoint="untrained", depth=0), "depth must be a whole number"),
+        (lambda: rdvla.adaptive(checkpoint="untrained", delta=-1.0), "delta must be a finite number above 0"),
+        (lambda: rdvla.adaptive(checkpoint="untrained", horizon_long=9), "horizon 9 exceeds the chunk of 8 actions"),
+        (lambda: rdvla.pure(checkpoint="untrained", horizon=0), "n must be a whole number of at least 1"),
+        (lambda: rdvla.fixed(checkpoint="untrained", config="nanno"), "no model config 'nanno'. Did you mean 'nano'"),
+        (lambda: rdvla.adaptive(checkpoint="untrained", sense="papper"), "Did you mean 'paper'"),
+        (lambda: rdvla.pure(checkpoint="untrained", criterion="kl"), "allowed: mse, l2, cosine"),
+        (lambda: rdvla.linear_decay(checkpoint="untrained", sense="released", horizon_min=3), "no effect"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_built(make, message: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"rdvla_bench": "rdvla_bench", "envs": "rdvla_bench/envs", "policies": "rdvla_bench/policies"}
 FOLDERS["leaderboards"] = "rdvla_bench/leaderboards"
+WEIGHTS = ("rdvla/shipped/stand-in.safetensors", "rdvla/shipped/stand-in.json")
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +26,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(path, source / name)
+    for name in WEIGHTS:
+        stand_in = source / "policies" / name
+        stand_in.parent.mkdir(exist_ok=True)
+        stand_in.write_text("{}")
     target = tmp_path_factory.mktemp("site")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--target", str(target), str(source)], check=True)
     return target
 
 
-def test_every_module_is_in_the_wheel_and_nothing_else(site: Path) -> None:
+def test_every_module_and_the_weights_are_in_the_wheel_and_nothing_else(site: Path) -> None:
     expected = {
         f"{prefix}/{path.relative_to(ROOT / folder)}"
         for folder, prefix in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    expected |= {f"rdvla_bench/policies/{name}" for name in WEIGHTS}
     installed = {str(path.relative_to(site)) for path in (site / "rdvla_bench").rglob("*") if path.is_file()}
     assert {name for name in installed if "__pycache__" not in name} == expected
     assert {p.name for p in site.iterdir() if not p.name.endswith(".dist-info")} <= {"rdvla_bench", "bin"}

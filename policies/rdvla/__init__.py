@@ -3,20 +3,20 @@
 Four named policies, each a factory whose keyword parameters are its ``--set`` keys. PyTorch is imported when a factory
 is called, not before.
 
-``checkpoint=PATH`` or ``hf://owner/name`` loads weights in the released layout, by default into ``rdvla-0.5b``;
-``unnorm_key`` chooses among its statistics. ``checkpoint=FILE.safetensors`` loads a model that ``rdvla_bench.train``
-wrote; sizes and statistics stand in the file. Without one the model is untrained, by default ``nano``, and its card
-says so; ``weights_seed`` chooses the weights.
+Without ``checkpoint`` they play the weights that come with the package for the benchmark; ``checkpoint=NAME`` chooses
+among those (``rdvla-bench list weights``). ``checkpoint=FILE.safetensors`` loads a model that ``rdvla_bench.train``
+wrote; sizes and statistics stand in the file. ``checkpoint=FOLDER`` or ``hf://owner/name`` loads weights in the
+released layout, by default into ``rdvla-0.5b``; ``unnorm_key`` chooses among its statistics. ``checkpoint=untrained``
+draws weights for ``config``, by default ``nano``, from ``weights_seed``, and the card says so.
 
-``benchmark`` chooses cameras and conventions; a run says by itself what it plays. A model of ours knows its own.
+``benchmark`` chooses weights, cameras and conventions; a run says by itself what it plays, else it is LIBERO.
 
 ``padded_slots=N`` computes every query in a batch of N, so that a batched answer has the bits of a single one (CPU).
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 from rdvla_bench.errors import UnknownName, UsageError
 from rdvla_bench.policies.horizon import (
@@ -26,7 +26,7 @@ from rdvla_bench.policies.horizon import (
     ReleasedBinaryHorizon,
     ReleasedLinearDecayHorizon,
 )
-from rdvla_bench.policies.rdvla.config import RdvlaConfig, named_config
+from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.exit_rules import (
     CosineSimilarity,
     ExitRule,
@@ -34,11 +34,8 @@ from rdvla_bench.policies.rdvla.exit_rules import (
     L2SquaredChange,
     MeanSquaredChange,
 )
+from rdvla_bench.policies.rdvla.weights_choice import choose
 from rdvla_bench.policy import Policy, PolicyCard
-
-if TYPE_CHECKING:
-    from rdvla_bench.policies.rdvla.interface import Interface
-    from rdvla_bench.policies.rdvla.model import RdvlaModel
 
 Criterion = Literal["mse", "l2", "cosine"]
 Sense = Literal["paper", "released"]
@@ -46,7 +43,6 @@ Device = Literal["cpu", "cuda"]
 Benchmark = Literal["libero", "calvin"]
 Horizon = FixedHorizon | BinaryHorizon | ReleasedBinaryHorizon | LinearDecayHorizon | ReleasedLinearDecayHorizon
 
-TRAINED_HERE = ".safetensors"  # a file; the released layout is a folder
 MAX_PADDED_SLOTS = 256  # a guard against typing errors; every query costs this many
 
 
@@ -165,25 +161,16 @@ def _require_choice(name: str, value: str, known: tuple[str, ...]) -> None:
         raise UnknownName(name, value, known, f"allowed: {', '.join(known)}")
 
 
-def _require_one_kind_of_weights(settings: dict[str, Any]) -> None:
-    if settings["checkpoint"] is None and settings["unnorm_key"] is not None:
-        raise UsageError("unnorm_key chooses among a checkpoint's statistics: it has no effect without checkpoint=")
-    if settings["checkpoint"] is not None and settings["weights_seed"] != 0:
-        raise UsageError("weights_seed draws untrained weights: it has no effect beside checkpoint=")
-
-
 def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str, Any]) -> Policy:
     """Build the model that ``settings`` names, with its weights, and its card."""
     _require_choice("device", settings["device"], get_args(Device))
+    if settings["benchmark"] is not None:
+        _require_choice("benchmark", settings["benchmark"], get_args(Benchmark))
     if not 0 <= settings["padded_slots"] <= MAX_PADDED_SLOTS:
         raise UsageError(f"padded_slots must be from 0 to {MAX_PADDED_SLOTS}, got {settings['padded_slots']}")
-    checkpoint = settings["checkpoint"]
-    _require_one_kind_of_weights(settings)
-    is_trained_here = checkpoint is not None and checkpoint.endswith(TRAINED_HERE)
-    if not is_trained_here:  # before anything heavy is loaded
-        settings = {**settings, "config": settings["config"] or ("nano" if checkpoint is None else "rdvla-0.5b")}
-        _require_fit(name, horizon, named_config(settings["config"]))
-        settings["benchmark"] = settings["benchmark"] or "libero"
+    choice = choose(settings)
+    if choice.sizes:  # before anything heavy is loaded
+        _require_fit(name, horizon, choice.sizes)
 
     import torch
 
@@ -192,8 +179,7 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
 
     if settings["device"] == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"policy '{name}': device=cuda, but PyTorch finds no GPU here")
-    load = _load_untrained if checkpoint is None else _load_trained_here if is_trained_here else _load_released
-    weighted = load(settings)
+    weighted = choice.load()
     model, sizes = weighted.model, weighted.model.config
     _require_fit(name, horizon, sizes)
     card = PolicyCard(
@@ -214,59 +200,6 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
         padded_slots=settings["padded_slots"],
         interface=weighted.interface,
     )
-
-
-class _Weighted(NamedTuple):
-    """A model with weights."""
-
-    model: RdvlaModel
-    name: str  # what the weights call themselves
-    interface: Interface | None  # None: the conventions of untrained weights
-    settings: dict[str, Any]  # as they stand on the card, without paths
-
-
-def _load_untrained(settings: dict[str, Any]) -> _Weighted:
-    from rdvla_bench.policies.rdvla.model import untrained
-
-    model = untrained(named_config(settings["config"]).on(settings["benchmark"]), settings["weights_seed"])
-    kept = {key: value for key, value in settings.items() if key not in ("checkpoint", "unnorm_key")}
-    return _Weighted(model, "untrained", None, kept)
-
-
-def _load_released(settings: dict[str, Any]) -> _Weighted:
-    from rdvla_bench.policies.rdvla.checkpoint import load
-
-    loaded = load(
-        settings["checkpoint"], named_config(settings["config"]).on(settings["benchmark"]), settings["unnorm_key"]
-    )
-    key, conventions = loaded.interface.statistics.key, loaded.interface.describe()
-    there = {"checkpoint": loaded.name, "unnorm_key": key, "interface": conventions}
-    return _Weighted(loaded.model, loaded.name, loaded.interface, {**settings, **there})
-
-
-def _load_trained_here(settings: dict[str, Any]) -> _Weighted:
-    from rdvla_bench.policies.rdvla.trained import TrainedInterface
-    from rdvla_bench.policies.rdvla.training.checkpoints import read_model
-
-    for key in ("config", "unnorm_key"):
-        if settings[key] is not None:
-            raise UsageError(f"{key} has no effect beside checkpoint={settings['checkpoint']}: it stands in the file")
-    loaded = read_model(Path(settings["checkpoint"]))
-    sizes = loaded.model.config
-    if settings["benchmark"] not in (None, sizes.benchmark):
-        raise UsageError(
-            f"checkpoint={settings['checkpoint']} was trained on {sizes.benchmark}, not on {settings['benchmark']}"
-        )
-    interface = TrainedInterface(sizes, loaded.statistics, loaded.vocabulary)
-    name = f"{sizes.name}, {loaded.origin['step']} steps"
-    kept = {key: value for key, value in settings.items() if key not in ("checkpoint", "unnorm_key", "weights_seed")}
-    there = {
-        "config": sizes.name,
-        "benchmark": sizes.benchmark,
-        "interface": interface.describe(),
-        "origin": dict(loaded.origin),
-    }
-    return _Weighted(loaded.model, name, interface, {**kept, **there})
 
 
 def _require_fit(policy: str, horizon: Horizon, sizes: RdvlaConfig) -> None:

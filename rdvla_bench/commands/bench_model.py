@@ -25,8 +25,8 @@ class Model:
     """Answer the same RD-VLA queries by the published loop and by the engine, taking turns, and compare."""
 
     cases: str = "nano,rdvla-0.5b-head"
-    """Models, separated by commas: a configuration's whole queries and their heads, or, with "-head" behind its name,
-    its head alone with drawn weights and conditioning and a delta for a mean depth of 7.9."""
+    """Models with untrained weights, separated by commas: a configuration's whole queries and their heads, or, with
+    "-head" behind its name, its head alone with drawn weights and conditioning and a delta for a mean depth of 7.9."""
     batches: str = "1,8,32"
     """Slots of the engine, separated by commas."""
     queries: int = 64

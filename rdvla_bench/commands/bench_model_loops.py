@@ -29,6 +29,7 @@ from rdvla_bench.policies.rdvla.head import RecurrentHead, RecurrentLayer, Tap, 
 from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET, normalise
 from rdvla_bench.policies.rdvla.policy import RdvlaPolicy, one_thread
 from rdvla_bench.policies.rdvla.prepared import PreparedHead
+from rdvla_bench.policies.rdvla.shipped_weights import UNTRAINED
 from rdvla_bench.policies.rdvla.weights import initialise, truncated_normal
 from rdvla_bench.seeding import generator
 from rdvla_bench.types import Observation
@@ -145,7 +146,9 @@ def noise(config: HeadConfig, n: int, seed: int, device: str) -> list[Tensor]:
 
 def query_case(model: str, n: int, seed: int, device: str) -> tuple[Case, Case]:
     """Return whole queries of a model, and their heads alone."""
-    policy = cast("RdvlaPolicy", rdvla.adaptive(config=model, device=cast("rdvla.Device", device)))
+    policy = cast(
+        "RdvlaPolicy", rdvla.adaptive(checkpoint=UNTRAINED, config=model, device=cast("rdvla.Device", device))
+    )
     head, rule, asked = policy.model.head, policy.exit_rule, observations(n, seed)
     start = noise(head.config, n, seed, device)
 
@@ -285,7 +288,8 @@ class Latency:
 
 def latencies(model: str, depths: Iterable[int], repeats: int, device: str) -> list[Latency]:
     """Measure backbone and head by depth, with the policy's own clocks."""
-    policy = cast("RdvlaPolicy", rdvla.fixed(config=model, device=cast("rdvla.Device", device)))
+    place = cast("rdvla.Device", device)
+    policy = cast("RdvlaPolicy", rdvla.fixed(checkpoint=UNTRAINED, config=model, device=place))
     obs = observations(1, seed=0)[0]
     rows = []
     for depth in depths:

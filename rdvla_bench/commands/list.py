@@ -1,4 +1,4 @@
-"""``list``: show what can be named on the command line: policies, suites, tasks, protocol cards."""
+"""``list``: show what can be named on the command line: policies, weights, suites, tasks, protocol cards."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import tyro
 from rdvla_bench import registry
 from rdvla_bench.commands.cli import command
 from rdvla_bench.errors import UsageError
+from rdvla_bench.policies.rdvla import shipped_weights
+from rdvla_bench.policies.rdvla.shipped_weights import ShippedWeights
 from rdvla_bench.protocol import CARDS
 from rdvla_bench.protocol_card import ProtocolCard
 from rdvla_bench.suite import Suite
 
-Kind = Literal["all", "policies", "suites", "tasks", "protocols"]
+Kind = Literal["all", "policies", "weights", "suites", "tasks", "protocols"]
 Entry = dict[str, Any]  # plain JSON data; "broken" is the reason where a plug-in could not be loaded
 Suites = dict[str, Suite | UsageError]  # the error where a plug-in could not be loaded
 
 
 @dataclass(frozen=True)
 class Options:
-    """Show the policies, suites, tasks and protocol cards that can be named."""
+    """Show the policies, weights, suites, tasks and protocol cards that can be named."""
 
     kind: Annotated[Kind, tyro.conf.Positional] = "all"
     """What to show; all is everything but the tasks, in short."""
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     """Print; return 0, or 2 for a suite that nobody registered."""
     options = tyro.cli(Options, args=argv, prog="rdvla-bench list", config=(tyro.conf.FlagCreatePairsOff,))
     suites: Suites = {options.suite: registry.load_suite(options.suite)} if options.suite else _suites()
-    kinds = ("policies", "suites", "protocols") if options.kind == "all" else (options.kind,)
+    kinds = ("policies", "weights", "suites", "protocols") if options.kind == "all" else (options.kind,)
     found = {kind: _COLLECT[kind](suites, options.suite) for kind in kinds}
     if options.json:
         print(json.dumps(found, indent=2))
@@ -79,6 +81,20 @@ def _settings(factory: Callable[..., object]) -> dict[str, str]:
         key: "REQUIRED" if parameter.default is inspect.Parameter.empty else str(parameter.default)
         for key, parameter in inspect.signature(factory).parameters.items()
     }
+
+
+def _weights_entries(suites: Suites, only: str | None) -> list[Entry]:
+    benchmarks = {suite.benchmark for suite in suites.values() if isinstance(suite, Suite)}
+    return [_weights_entry(w) for w in shipped_weights.installed().values() if not only or w.benchmark in benchmarks]
+
+
+def _weights_entry(weights: ShippedWeights) -> Entry:
+    """Return the manifest, without the curve, and a sentence."""
+    told = {key: value for key, value in weights.manifest.items() if key != "loss_curve"}
+    use = f"what rdvla-* play {weights.benchmark} with" if weights.is_default else f"for {weights.benchmark}"
+    size, sha256 = f"{told['bytes'] / 1e6:.1f} MB", f"SHA-256 {told['weights_sha256'][:12]}"
+    facts = f"{told['model']}, {told['step']} steps, {size}, {sha256}"
+    return {**told, "default": weights.is_default, "summary": f"{use}; {facts}"}
 
 
 def _suite_entries(suites: Suites, only: str | None) -> list[Entry]:
@@ -125,6 +141,7 @@ def _protocol_entry(card: ProtocolCard) -> Entry:
 
 _COLLECT: dict[str, Callable[[Suites, str | None], list[Entry]]] = {
     "policies": _policy_entries,
+    "weights": _weights_entries,
     "suites": _suite_entries,
     "tasks": _task_entries,
     "protocols": _protocol_entries,
@@ -144,7 +161,7 @@ def _section(kind_and_entries: tuple[str, list[Entry]]) -> str:
 def _row(kind: str, entry: Entry) -> tuple[str, ...]:
     if kind == "tasks":
         return entry["suite"], str(entry["task"]), entry["name"], entry["instruction"]
-    if kind == "protocols":
+    if kind in ("protocols", "weights"):
         return entry["name"], entry["summary"]
     return entry["name"], entry["distribution"], f"BROKEN: {entry['broken']}" if "broken" in entry else entry["summary"]
 

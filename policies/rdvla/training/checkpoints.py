@@ -1,7 +1,8 @@
 """Two files of a run: the state that training continues from, and the model that a policy loads.
 
 Both are safetensors, replaced at once: a write that is interrupted leaves the file before it. Nothing is unpickled.
-The model's file is complete in itself; sizes, statistics and origin stand in its header as JSON.
+The model's file is complete in itself; sizes, statistics and origin stand in its header as JSON. Its numbers may have
+16 bits on disk; in memory they have 32.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from rdvla_bench.policies.rdvla.training.statistics import to_document
 STATE_FORMAT = "rdvla-bench/train-state@1"
 MODEL_FORMAT = "rdvla-bench/rdvla@1"
 HEADER = "rdvla_bench"  # the one entry of the safetensors header's metadata
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""What a model's numbers may be on disk; all of one file are the same."""
 
 
 class CheckpointError(UsageError):
@@ -81,12 +84,20 @@ def write_model(
     statistics: Statistics,
     origin: Mapping[str, Any],
     vocabulary: str = "",
+    *,
+    name: str = "",
+    dtype: str = "float32",
 ) -> None:
-    """Write a model that ``read_model`` can load without anything else, replacing ``path`` at once."""
+    """Write a model that ``read_model`` can load without anything else, replacing ``path`` at once.
+
+    ``name`` is what the weights call themselves on cards, "" for weights that nobody named.
+    """
     header: dict[str, Any] = {"config": config.to_json(), "statistics": to_document(statistics), "origin": dict(origin)}
-    if vocabulary:
-        header["vocabulary"] = vocabulary
-    _write(path, weights, {"format": MODEL_FORMAT, **header})
+    header |= {key: value for key, value in (("vocabulary", vocabulary), ("name", name)) if value}
+    if dtype != "float32":
+        header["dtype"] = dtype
+    cast = {key: tensor.to(DTYPES[dtype]) for key, tensor in weights.items()}
+    _write(path, cast, {"format": MODEL_FORMAT, **header})
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +108,17 @@ class TrainedModel:
     statistics: Statistics
     origin: Mapping[str, Any]  # recipe, data and step that made it
     vocabulary: str = ""  # tokenizer.json, where the weights began as released ones; else words are hashed
+    name: str = ""  # what the weights call themselves, "" where nobody named them
 
 
 def read_model(path: Path) -> TrainedModel:
-    """Load a trained model for inference.
+    """Load a trained model for inference, in float32 whatever it is on disk.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another format, or lacks a weight.
     """
     tensors, header = _read(path, MODEL_FORMAT)
+    _require_dtype(path, tensors, str(header.get("dtype", "float32")))
     try:
         config = config_from_json(header["config"])
         statistics = parse(header["statistics"], None, config.head.action, config.convention.n_proprio, str(path))
@@ -120,7 +133,15 @@ def read_model(path: Path) -> TrainedModel:
         if not tensors[name].isfinite().all():
             raise CheckpointError(f"{path}: {name} has values that are not finite")
         parameter.copy_(tensors[name])
-    return TrainedModel(model, statistics, origin, str(header.get("vocabulary", "")))
+    return TrainedModel(model, statistics, origin, str(header.get("vocabulary", "")), str(header.get("name", "")))
+
+
+def _require_dtype(path: Path, tensors: Mapping[str, Tensor], dtype: str) -> None:
+    if dtype not in DTYPES:
+        raise CheckpointError(f"{path}: dtype '{dtype}' in its header, expected {', '.join(DTYPES)}")
+    for name, tensor in tensors.items():
+        if tensor.dtype != DTYPES[dtype]:
+            raise CheckpointError(f"{path}: {name} is {tensor.dtype}, expected the header's {dtype}")
 
 
 def is_trained_here(path: Path) -> bool:

@@ -1,0 +1,93 @@
+"""``python -m rdvla_bench.ship RUN --name NAME``: make weights for the package from a training run's folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from rdvla_bench.commands.cli import command
+from rdvla_bench.commands.demos_folder import ABOUT
+from rdvla_bench.errors import UsageError
+from rdvla_bench.policies.rdvla.shipped_weights import DEFAULTS, FOLDER, UNTRAINED
+
+COUNTED = ("kept", "dropped", "frames")
+"""What a manifest says of a task's demonstrations."""
+
+
+@dataclass(frozen=True)
+class ShipArguments:
+    """Make weights for the package from a training run: NAME.safetensors with 16 bits a number, and NAME.json.
+
+    The same folder gives the same bytes.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run of rdvla_bench.train."""
+    name: str
+    """What the weights are called: the value of --set checkpoint= that plays them."""
+    out: Path = FOLDER
+    """Folder to write to; by default that of the installed package."""
+    data: Path | None = None
+    """Folder of the demonstrations it was trained on, to name them task by task in the manifest."""
+    minutes: float | None = None
+    """Minutes that training took; by default told by the times of the folder's files, which a copy may have lost."""
+    unfinished: bool = False
+    """Take a run that has not done all the steps of its recipe."""
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Write the two files; 0, or 2 with the reason."""
+    arguments = tyro.cli(
+        ShipArguments, args=argv, prog="python -m rdvla_bench.ship", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    _require_name(arguments.name)
+
+    from rdvla_bench.policies.rdvla.training.shipping import read_run, ship
+
+    run = read_run(arguments.run)
+    benchmark, steps = run.model.model.config.benchmark, int(run.about["recipe"]["steps"])
+    for other, name in DEFAULTS.items():
+        if name == arguments.name and other != benchmark:
+            raise UsageError(f"--name {name} is for {other}, but {arguments.run} was trained on {benchmark}")
+    if run.step < steps and not arguments.unfinished:
+        raise UsageError(f"{arguments.run} is at step {run.step} of {steps}: finish it, or say --unfinished")
+    data = _demonstrations(arguments.data, run.about["identity"]["data_sha256"]) if arguments.data else {}
+    path = ship(run, arguments.name, arguments.out, data, arguments.minutes)
+    manifest = json.loads(path.with_suffix(".json").read_text())
+    print(
+        f"{path}: {manifest['parameters']} numbers as {manifest['dtype']}, {manifest['bytes'] / 1e6:.1f} MB, "
+        f"largest change {manifest['rounding_error'][manifest['dtype']]:g} of its tensor's largest number"
+    )
+    return 0
+
+
+def _require_name(name: str) -> None:
+    is_plain = name.replace("-", "").replace("_", "").isalnum() and name.isascii()
+    if not is_plain or name == UNTRAINED:
+        raise UsageError(f"--name {name}: expected letters, digits, '-' and '_', and not '{UNTRAINED}'")
+
+
+def _demonstrations(folder: Path, sha256: str) -> dict[str, Any]:
+    """Return what a manifest says of a folder of demonstrations.
+
+    Raises:
+        UsageError: the folder cannot be read, or the run was trained on other data.
+    """
+    path = folder / ABOUT
+    try:
+        about = json.loads(path.read_text())
+        found, config, counts = about["data_sha256"], about["config"], about["counts"]
+        demonstrations = {
+            suite: {task: {key: row[key] for key in COUNTED} for task, row in tasks.items()}
+            for suite, tasks in counts.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"--data {folder}: {ABOUT} cannot be read ({error!r})") from error
+    if found != sha256:
+        raise UsageError(f"--data {folder}: data {found[:12]}, but the run was trained on {sha256[:12]}")
+    return {"demonstrator": config, "demonstrations": demonstrations}
