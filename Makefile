@@ -1,10 +1,11 @@
-# make run    evaluate rdvla-adaptive on real LIBERO tasks   (installs everything first)
-# make test   run the tests                                  (installs everything first)
+# make run    evaluate rdvla-adaptive on a quick slice of LIBERO and CALVIN; options by ARGS="..."
+# make test   run the tests
+#             both install everything first
 # make train-libero, make train-calvin   make the package's weights from nothing (docs/training.md)
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-ARGS   ?= --suite libero_object --tasks 0,3 --episodes 1 --workers 2
+ARGS   ?=
 TORCH  := 2.13.0
 RUNS   ?= runs
 THREADS ?= 2
