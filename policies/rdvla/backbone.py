@@ -123,7 +123,7 @@ class VisionTowers(nn.Module):
         dino = _given_to_last(self.dino, normalise(images, IMAGENET))
         siglip = _given_to_last(self.siglip, normalise(images, HALVES))
         patches = torch.cat([dino[:, 1 + REGISTERS :], siglip], dim=-1)  # without class and register tokens
-        return patches.unflatten(0, pixels.shape[:2]).flatten(1, 2)
+        return patches.reshape(len(pixels), -1, patches.shape[-1])
 
 
 class Backbone(nn.Module):

@@ -45,7 +45,7 @@ class ConvNet:
     @property
     def patch(self) -> int:
         """Return the side, in pixels, of what one token stands for."""
-        return self.stem * 2 ** (len(self.channels) - 1)
+        return self.stem << (len(self.channels) - 1)
 
 
 @dataclass(frozen=True)
