@@ -123,8 +123,9 @@ def test_rounding_moves_no_action_by_more_than_a_hundredth(trained: Path, made: 
 
 
 def test_the_kind_of_number_is_the_one_that_changes_the_weights_least() -> None:
-    common = {"a": torch.tensor([1.0, 0.3, -1e-3])}
+    common = {"a": torch.tensor([1.0, 0.3, -1e-3]), "hardly trained": torch.tensor([3e-8])}
     assert rounding_error(common, "float16") < 2**-11 < rounding_error(common, "bfloat16") < 2**-8
+    assert rounding_error({"a": torch.tensor([1 + 2**-10, 0.0])}, "bfloat16") == pytest.approx(2**-10, rel=0.01)
     large = {"a": torch.tensor([1e5, 1.0])}  # float16 ends at 65504
     assert rounding_error(large, "float16") == np.inf
     assert rounding_error(large, "bfloat16") < 2**-8

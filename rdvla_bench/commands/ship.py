@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     manifest = json.loads(path.with_suffix(".json").read_text())
     print(
         f"{path}: {manifest['parameters']} numbers as {manifest['dtype']}, {manifest['bytes'] / 1e6:.1f} MB, "
-        f"largest change {manifest['rounding_error'][manifest['dtype']]:g} of its tensor's largest number"
+        f"changed by {manifest['rounding_error'][manifest['dtype']]:.2g} of their root mean square"
     )
     return 0
 
