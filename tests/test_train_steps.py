@@ -272,3 +272,21 @@ def test_every_epoch_shows_every_sample_once() -> None:
     assert all(sorted(seen[i : i + 5]) == [0, 1, 2, 3, 4] for i in range(0, 30, 5))
     assert seen[:5] != seen[5:10]
     assert DataOrder(5, 3, seed=0).indices(7) == seen[21:24]
+
+
+def test_a_zero_scratchpad_answers_the_same_whatever_the_noise_and_is_kept_in_the_file(tmp_path: Path) -> None:
+    with Session(tmp_path, trainer(replace(RECIPE, start="zero"))) as session:
+        finish(session, RECIPE.steps)
+    model = read_model(tmp_path / MODEL).model
+    assert model.config.head.start == "zero"
+    unit = torch.ones(1, model.config.head.chunk, model.config.head.width)
+    assert not model.head.scratchpad(unit).any() and trainer().model.head.scratchpad(unit).all()
+
+
+def test_an_adapter_rate_of_zero_leaves_the_adapter_alone_and_nothing_else() -> None:
+    learner = trainer(replace(RECIPE, adapter_rate=0.0))
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    learner.advance()
+    same = {name for name, p in learner.model.named_parameters() if torch.equal(p, before[name])}
+    assert "head.adapter.weight" in same
+    assert "head.prelude.0.q_self.weight" not in same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from rdvla_bench.errors import UnknownName, UsageError
 from rdvla_bench.policies.rdvla.conventions import BENCHMARKS, Convention, Rotation, proprio_width
@@ -100,6 +100,9 @@ class BackboneConfig:
         return self.convnet.channels[-1] if self.convnet else sum(tower.width for tower in self.towers)
 
 
+Start = Literal["noise", "zero"]
+
+
 @dataclass(frozen=True)
 class HeadConfig:
     """The recurrent-depth head; the defaults are the released ones.
@@ -118,6 +121,7 @@ class HeadConfig:
     coda_taps: tuple[int, ...] = (23,)  # the paper says 24
     mean_recurrence: int = 32  # enters the initial scale of the output layers
     init_std: float = 0.632  # sigma_init of queries and scratchpad, about sqrt(2/5)
+    start: Start = "noise"  # S_0; released: noise
 
     def __post_init__(self) -> None:
         """Refuse a width that the heads do not divide into even parts (rotary positions come in pairs)."""

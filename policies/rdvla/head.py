@@ -218,8 +218,8 @@ class RecurrentHead(nn.Module):
         return self._run(self.prelude, queries, conditioning.prelude)
 
     def scratchpad(self, unit: Tensor) -> Tensor:
-        """Return S_0 = gamma_init sigma_init * unit, with ``unit`` (B, K, D) ~ TruncNormal(0, 1) cut at 3."""
-        return unit * (self.gamma_init * self.config.init_std)
+        """Return S_0 = gamma_init sigma_init * unit, with ``unit`` (B, K, D) ~ TruncNormal(0, 1) cut at 3; or zeros."""
+        return unit * (self.gamma_init * (self.config.init_std if self.config.start == "noise" else 0.0))
 
     def iterate(self, scratchpad: Tensor, s_pre: Tensor, conditioning: Conditioning) -> Tensor:
         """Return S_k of S_{k-1}, both (B, K, D)."""

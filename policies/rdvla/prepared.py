@@ -156,7 +156,7 @@ class PreparedHead:
         self._adapter_gain, self._core_gain = _gain(head.adapter_norm), _gain(head.recurrent_norm)
         self._output = _matrix(head.output_proj.weight * _gain(head.output_norm))
         self._output_bias = head.output_proj.bias.detach()
-        self._init_scale = float(head.gamma_init) * config.init_std
+        self._init_scale = float(head.gamma_init) * config.init_std if config.start == "noise" else 0.0
 
     def condition(self, taps: Mapping[int, Tap], proprio: Tensor) -> Conditioning:
         """Return every layer's keys and values: ``taps`` by language model layer, ``proprio`` (B, 1, D)."""

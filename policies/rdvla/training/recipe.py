@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from rdvla_bench.errors import UsageError
+from rdvla_bench.policies.rdvla.config import Start
 
 Schedule = Literal["constant", "cosine"]
 Freeze = Literal["none", "vision", "backbone"]
@@ -69,6 +70,10 @@ class Recipe:
     """Depths drawn below are raised to it (released: 1)."""
     max_depth: int = 64
     """Depths drawn above are cut to it (released: 64)."""
+    start: Start = "noise"
+    """What the scratchpad starts from: noise (released), or zero, a baseline without randomness."""
+    adapter_rate: float = 1.0
+    """Learning rate of the adapter, which lets the scratchpad in, as a share of all others' (released: 1)."""
     freeze: Freeze = "none"
     """What is not trained: vision (the towers, as the paper says) or the backbone (towers, projector, language)."""
     ema: float = 0.0
@@ -91,6 +96,8 @@ class Recipe:
         if not 0 < self.learning_rate < math.inf:
             raise UsageError(f"learning_rate {self.learning_rate:g}: expected a finite number above 0")
         _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, f"0 to steps ({self.steps})")
+        _require(0 <= self.adapter_rate <= 1, "adapter_rate", self.adapter_rate, "0 to 1")
+        _require(self.start in get_args(Start), "start", self.start, " or ".join(get_args(Start)))
         _require(0 <= self.ema < 1, "ema", self.ema, "0 (off) up to, not including, 1")
         _require(self.seed >= 0, "seed", self.seed, "0 or more")
         _require(self.schedule in get_args(Schedule), "schedule", self.schedule, " or ".join(get_args(Schedule)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from rdvla_bench.seeding import generator
 
 CLIP = 1.0  # largest norm of the gradient of all weights together (released)
 NEVER_TRAINED = "head.gamma_init"  # no gradient reaches it in the released code
+ADAPTER = "head.adapter.weight"
 FROZEN: Mapping[Freeze, tuple[str, ...]] = {"none": (), "vision": ("backbone.vision.",), "backbone": ("backbone.",)}
 
 
@@ -57,6 +58,7 @@ class Trainer:
             CheckpointError: the initial weights do not.
         """
         config = initial.config if initial else config
+        config = replace(config, head=replace(config.head, start=recipe.start))
         check_fit(data, config)
         self.recipe = recipe
         self.config = config
@@ -72,7 +74,8 @@ class Trainer:
         self.model.to(self.device).train()
         self.trained = _trainable(self.model, recipe.freeze)
         # AdamW with torch's own betas and weight decay, as released.
-        self.optimiser = torch.optim.AdamW(list(self.trained.values()), lr=recipe.learning_rate)
+        *others, adapter = self.trained.values()
+        self.optimiser = torch.optim.AdamW([{"params": others}, {"params": [adapter]}], lr=recipe.learning_rate)
         self.average = {name: p.detach().clone() for name, p in self.trained.items()} if recipe.ema else {}
         self._interface = TrainedInterface(config, data.statistics, self.vocabulary)
         self._order = DataOrder(len(data), recipe.batch_size, recipe.seed)
@@ -87,8 +90,8 @@ class Trainer:
         recipe, step = self.recipe, self.step
         depth = int(self._depths.draw(generator("rdvla-train-depth", recipe.seed, step), 1)[0])
         learning_rate = recipe.learning_rate_at(step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate
+        for group, share in zip(self.optimiser.param_groups, (1.0, recipe.adapter_rate), strict=True):
+            group["lr"] = learning_rate * share
         self.optimiser.zero_grad()
         loss = self._loss(step, depth)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -160,9 +163,10 @@ class Trainer:
 
 
 def _trainable(model: RdvlaModel, freeze: Freeze) -> dict[str, nn.Parameter]:
-    """Let gradients reach what is to be trained, and return it by name."""
+    """Let gradients reach what is to be trained, and return it by name, the adapter last."""
     frozen = (*FROZEN[freeze], NEVER_TRAINED)
     trained = {name: p for name, p in model.named_parameters() if not name.startswith(frozen)}
+    trained[ADAPTER] = trained.pop(ADAPTER)
     for parameter in trained.values():
         parameter.requires_grad = True
     return trained
