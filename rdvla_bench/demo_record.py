@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from rdvla_bench.demo_noise import Bursts, NoiseRecipe, advance, begin
 from rdvla_bench.env import BenchEnv
 from rdvla_bench.policy import Policy, PolicyCard
 from rdvla_bench.record import Result
-from rdvla_bench.rollout import Phase, play
+from rdvla_bench.rollout import Phase, Trace, play
 from rdvla_bench.seeding import generator
 from rdvla_bench.types import ActionChunk, Array, Culprit, Episode, Observation, Outcome
 
@@ -47,8 +47,8 @@ class Take:
     labels: NDArray[np.float32]  # (N, A), the expert's own actions
     executed: NDArray[np.float32]  # (N, A)
     clean: NDArray[np.bool_]  # (N,), no noise in this step
-    segments: tuple[tuple[int, int], ...]  # [first, end) of each task that was solved: one, or a chain's subtasks
-    told: tuple[str, ...]  # the instruction of each
+    segments: tuple[tuple[int, int], ...]  # [first, end) the expert's part of each task that was solved, or of subtasks
+    told: tuple[str, ...]  # the instruction of each; "" where the expert had no part
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +96,14 @@ class Started:
         self._env.close()
 
 
+@runtime_checkable
+class Successor(Protocol):
+    """An expert that can begin in the middle: it is shown the start of the task, and told when the hand is its own."""
+
+    def take_over(self, state: Any) -> Any:
+        """Return the state before its first action, from that after it was shown the start."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Turn:
     expert: Any
@@ -125,6 +133,15 @@ class Demonstrator(Policy):
     def next_subtask(self, state: _Turn, episode: Episode) -> _Turn:
         """Tell the expert; a burst goes on."""
         return replace(state, expert=self.expert.next_subtask(state.expert, episode))
+
+    def watch(self, obs: Observation, state: _Turn, rng: np.random.Generator) -> _Turn:
+        """Show the expert the start of a task that another policy begins."""
+        return replace(state, expert=self.expert.act(obs, state.expert, rng)[1])
+
+    def take_over(self, state: _Turn) -> _Turn:
+        """Begin in the middle of a task, with a clean chunk."""
+        expert = self.expert.take_over(state.expert) if isinstance(self.expert, Successor) else state.expert
+        return _Turn(expert, replace(state.bursts, left=0, quiet=state.bursts.step + self.chunk))
 
     def act(self, obs: Observation, state: _Turn, rng: np.random.Generator) -> tuple[ActionChunk, _Turn]:
         """Return the expert's next action with noise on it, clipped to [-1, 1]."""
@@ -185,17 +202,20 @@ def demonstrate(
 ) -> Take:
     """Run the first pass, in an environment that gives privileged state and needs no cameras."""
     demonstrator = Demonstrator(expert, recipe, chunk)
-    result, trace = _play(make_env, demonstrator, episode, options, on_phase)
+    result, trace = play_from(lambda: Started(make_env(), options), demonstrator, episode, on_phase)
     n = result.steps
-    executed = trace.executed()
-    if result.solved is None:
-        segments: tuple[tuple[int, int], ...] = ((0, n),) if result.outcome is Outcome.SUCCESS else ()
-    else:
-        ends = np.cumsum(result.subtask_steps[: result.solved]).tolist()
-        segments = tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
+    executed, segments = trace.executed(), ranges(result)
     labels = np.array(demonstrator.labels[:n], np.float32).reshape(executed.shape)
     told = tuple(demonstrator.told[first] for first, _ in segments)
     return Take(result, labels, executed, np.array(demonstrator.clean[:n], np.bool_), segments, told)
+
+
+def ranges(result: Result) -> tuple[tuple[int, int], ...]:
+    """Return [first, end) of each task that was solved: one, or a chain's subtasks."""
+    if result.solved is None:
+        return ((0, result.steps),) if result.outcome is Outcome.SUCCESS else ()
+    ends = np.cumsum(result.subtask_steps[: result.solved]).tolist()
+    return tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
 
 
 def record(
@@ -217,7 +237,7 @@ def record(
     end = take.segments[-1][1]
     stops = np.array([last for _, last in take.segments], np.int32)
     playback = Playback(take.executed[:end], frames, stops, shrink)
-    result, _ = _play(make_env, playback, episode, options, on_phase)
+    result, _ = play_from(lambda: Started(make_env(), options), playback, episode, on_phase)
     is_same = result.outcome is Outcome.SUCCESS and result.steps == end and len(playback.seen) == len(frames)
     if take.result.solved is None:
         is_same = is_same and result.state_sha256 == take.result.state_sha256
@@ -251,7 +271,7 @@ def every_frame(
     """
     steps = np.arange(len(executed), dtype=np.int32)
     playback = Playback(executed, steps, np.array(ends, np.int32), lambda image: image)
-    result, _ = _play(make_env, playback, episode, options, on_phase)
+    result, _ = play_from(lambda: Started(make_env(), options), playback, episode, on_phase)
     return result, playback.seen
 
 
@@ -286,10 +306,8 @@ def _without_frames(episode: Episode, take: Take) -> Demonstration:
     return Demonstration(episode, take, np.zeros(0, np.int32), {}, none, none, ())
 
 
-def _play(
-    make_env: Callable[[], BenchEnv], policy: Policy, episode: Episode, options: Options, on_phase: OnPhase
-) -> tuple[Result, Any]:
-    def started() -> BenchEnv:
-        return Started(make_env(), options)
-
-    return play(started, policy, episode, start_option=_START, max_horizon=None, on_phase=on_phase)
+def play_from(
+    make_env: Callable[[], BenchEnv], policy: Policy, episode: Episode, on_phase: OnPhase
+) -> tuple[Result, Trace]:
+    """Play an episode in an environment that starts where it wants to."""
+    return play(make_env, policy, episode, start_option=_START, max_horizon=None, on_phase=on_phase)

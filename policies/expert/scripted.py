@@ -64,6 +64,12 @@ class Expert(Policy):
         del episode
         return Progress()
 
+    def take_over(self, state: State) -> State:
+        """Return the state in which nothing is planned and nothing tried, but how the task began is known."""
+        if isinstance(state, calvin.Progress):
+            return calvin.Progress(task=state.task, start=state.start)
+        return Progress()
+
     def act(self, obs: Observation, state: State, rng: np.random.Generator) -> tuple[ActionChunk, State]:
         """Return one action and the progress after it; what the view says it is of decides which hand acts."""
         view = obs["privileged"]

@@ -16,17 +16,19 @@ import tyro
 from rdvla_bench.commands.cli import command
 from rdvla_bench.demo_noise import NoiseRecipe
 from rdvla_bench.demo_record import FrameRule
+from rdvla_bench.demo_recovery import RecoveryRecipe
 from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.limits import Limits
 from rdvla_bench.policies.rdvla.config import named_config
 from rdvla_bench.protocol import protocol
-from rdvla_bench.registry import load_suite, policy_factory
+from rdvla_bench.registry import load_policy, load_suite, parse_settings, policy_factory
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Episode, Outcome
 
 if TYPE_CHECKING:
     from rdvla_bench.commands.demos_folder import DemoFolder
     from rdvla_bench.commands.demos_worker import DemoJob
+    from rdvla_bench.policy import PolicyCard
     from rdvla_bench.worker import Greeting, Played
 
 INTERRUPTED = 130
@@ -65,6 +67,12 @@ class DemosArguments:
     """Control steps between kept frames; every second step is kept around the gripper's opening and closing."""
     noise: Annotated[NoiseRecipe, tyro.conf.arg(name="noise")] = field(default_factory=NoiseRecipe)
     """The noise on what is executed."""
+    driver: str | None = None
+    """A policy that plays first, for recovery demonstrations: the expert takes over from where it has got to."""
+    driver_set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """KEY=VALUE of the driver's settings, such as checkpoint=runs/x/model.safetensors; may be repeated."""
+    recovery: Annotated[RecoveryRecipe, tyro.conf.arg(name="recovery")] = field(default_factory=RecoveryRecipe)
+    """When the expert takes over from the driver; without effect where there is none."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,9 @@ class DemoPlan:
     noise: NoiseRecipe
     rule: FrameRule
     image_size: int
+    driver: str | None
+    driver_settings: dict[str, str]
+    recovery: RecoveryRecipe  # with nothing left open
 
     def episodes(self) -> list[Episode]:
         """Return every episode, in the order of the data set."""
@@ -89,11 +100,19 @@ class DemoPlan:
             for number in range(self.n_episodes)
         ]
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self, driver: PolicyCard | None = None) -> dict[str, Any]:
         """Return what every demonstration in one folder shares."""
         from rdvla_bench.commands.demos_worker import PATIENCE
 
+        driven = {
+            "driver": driver.name,
+            "driver_card": driver.hash,
+            "driver_weights": driver.weights,
+            "driver_weights_sha256": driver.weights_sha256,
+            "recovery": self.recovery.describe(),
+        } if driver else {}  # fmt: skip
         return {
+            **driven,
             "expert": self.expert,
             "benchmark": self.suites[0].benchmark,
             "protocol": protocol(self.suites[0].default_protocol).hash,
@@ -136,10 +155,41 @@ def make_plan(arguments: DemosArguments) -> DemoPlan:
         noise=arguments.noise,
         rule=FrameRule(config.head.chunk, arguments.stride, min(2, arguments.stride)),
         image_size=size,
+        driver=arguments.driver,
+        driver_settings=_driver_settings(arguments),
+        recovery=arguments.recovery.of(suites[0].benchmark),
     )
     for suite in suites:
         suite.demo_start(plan.tasks[suite.name][0], plan.seed, 0)  # refuses what is for evaluation alone
     return plan
+
+
+def _driver_settings(arguments: DemosArguments) -> dict[str, str]:
+    settings: dict[str, str] = {}
+    for text in arguments.driver_set:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--driver-set {text}: expected KEY=VALUE")
+        settings[key] = value
+    if arguments.driver is None:
+        if settings:
+            raise UsageError(f"--driver-set {arguments.driver_set[0]} has no effect without --driver")
+        return settings
+    if arguments.lerobot is not None:
+        raise UsageError("--lerobot exports whole demonstrations: not together with --driver, whose part is none")
+    parse_settings(arguments.driver, settings)
+    return settings
+
+
+def _driver_card(plan: DemoPlan) -> PolicyCard | None:
+    """Return the card of the driver, which is built for it; its weights are released again."""
+    if plan.driver is None:
+        return None
+    policy = load_policy(plan.driver, plan.driver_settings, plan.suites[0].benchmark)
+    try:
+        return policy.card
+    finally:
+        policy.close()
 
 
 def _execute(
@@ -175,9 +225,10 @@ def main(argv: list[str] | None = None) -> int:
 
     from rdvla_bench.commands.demos_folder import DemoFolder
 
-    folder = DemoFolder(arguments.out, plan.identity())
+    driver = _driver_card(plan)
+    folder = DemoFolder(arguments.out, plan.identity(driver))
     folder.open()
-    job = _job(arguments, plan)
+    job = _job(arguments, plan, driver)
     try:
         todo = folder.missing(plan.episodes())
         if len(todo) < (n_all := len(plan.episodes())):
@@ -198,8 +249,8 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if errors else 0
 
 
-def _job(arguments: DemosArguments, plan: DemoPlan) -> DemoJob:
-    from rdvla_bench.commands.demos_worker import DemoJob
+def _job(arguments: DemosArguments, plan: DemoPlan, driver: PolicyCard | None) -> DemoJob:
+    from rdvla_bench.commands.demos_worker import DemoJob, Driver
 
     return DemoJob(
         policy=plan.expert,
@@ -210,6 +261,9 @@ def _job(arguments: DemosArguments, plan: DemoPlan) -> DemoJob:
         noise=plan.noise,
         rule=plan.rule,
         image_size=plan.image_size,
+        driver=Driver(plan.driver, plan.driver_settings, driver.hash, plan.recovery)
+        if plan.driver and driver
+        else None,
     )
 
 
@@ -253,7 +307,9 @@ def _export(target: Path, job: DemoJob, plan: DemoPlan, folder: DemoFolder, work
 def _print_counts(folder: DemoFolder) -> None:
     for suite, tasks in folder.about["counts"].items():
         kept, dropped, frames = (sum(row[key] for row in tasks.values()) for key in ("kept", "dropped", "frames"))
-        print(f"{suite}: {kept} demonstrations of {len(tasks)} tasks, {frames} frames, {dropped} dropped")
+        done = sum(row.get("solved_by_driver", 0) for row in tasks.values())
+        by_driver = f", {done} solved by the driver" if done else ""
+        print(f"{suite}: {kept} demonstrations of {len(tasks)} tasks, {frames} frames, {dropped} dropped{by_driver}")
         for name, row in tasks.items():
             if row["dropped"] >= row["kept"]:
                 print(f"  {name}: {row['kept']} kept, {row['dropped']} dropped")

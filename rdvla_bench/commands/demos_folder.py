@@ -185,6 +185,9 @@ def _count(tasks: dict[str, dict[str, Any]], name: str, stored: Stored) -> None:
             row["dropped_episodes"].append(about["id"])
             continue
         first, end = about["segments"][i]
+        if first == end:
+            row["solved_by_driver"] = row.get("solved_by_driver", 0) + 1
+            continue
         row["kept"] += 1
         row["frames"] += int(((arrays["frames"] >= first) & (arrays["frames"] < end)).sum())
         row["steps"] += end - first

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,22 +11,33 @@ from typing import Any
 
 from rdvla_bench.demo_file import save
 from rdvla_bench.demo_noise import NoiseRecipe
-from rdvla_bench.demo_record import FrameRule, Take, demonstrate, record
+from rdvla_bench.demo_record import Demonstrator, FrameRule, Take, demonstrate, record
+from rdvla_bench.demo_recovery import RecoveryRecipe, Relay, recover
 from rdvla_bench.env import BenchEnv
-from rdvla_bench.errors import MissingExtra
+from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.policy import Policy
 from rdvla_bench.protocol import protocol
 from rdvla_bench.protocol_card import ProtocolCard
 from rdvla_bench.provenance import versions
 from rdvla_bench.record import Execution, Record
-from rdvla_bench.registry import load_suite
+from rdvla_bench.registry import load_policy, load_suite
 from rdvla_bench.rollout import Phase
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Episode, Outcome
-from rdvla_bench.worker import Greeting, Job, Played, Worker, runtime_of
+from rdvla_bench.worker import Greeting, Job, Played, Worker, check_cameras, runtime_of
 
 PATIENCE = 1.5
 """Step cap of a demonstration, in the benchmark's own."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The policy that plays before the expert does."""
+
+    policy: str
+    settings: Mapping[str, str]  # --driver-set texts
+    card: str  # hash of its policy card
+    recipe: RecoveryRecipe  # with nothing left open
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,12 @@ class DemoJob(Job):
     noise: NoiseRecipe = field(default_factory=NoiseRecipe)
     rule: FrameRule = field(default_factory=lambda: FrameRule(chunk=8))
     image_size: int = 64
+    driver: Driver | None = None
+
+    @property
+    def patience(self) -> float:
+        """Return the step cap of an episode, in the benchmark's own: what a driver has comes on top."""
+        return PATIENCE + (self.driver.recipe.longest if self.driver else 0.0)
 
     def make_worker(self, name: str = "local", policy: Policy | None = None) -> Worker:
         """Return a recorder."""
@@ -61,10 +78,13 @@ class Recorder(Worker):
         super().__init__(job, name, policy)
         self._shrink = partial(shrink, size=job.image_size)
         self._drawn: BenchEnv | None = None
+        self._driver = _load(job.driver, job.benchmark) if job.driver else None
 
     def greet(self, suite: Suite) -> Greeting:
         """Return the expert's card, and the renderer of the second pass."""
         greeting = super().greet(suite)
+        if self.job.driver and self._driver:
+            check_cameras(self.job.driver.policy, self._driver, suite)
         runtime = runtime_of(suite)
         return Greeting(
             policy_card=greeting.policy_card,
@@ -81,10 +101,7 @@ class Recorder(Worker):
         begun, cpu = time.perf_counter(), time.process_time()
         self._build_cpu_s = 0.0
         options = suite.demo_start(episode.task, episode.seed, episode.start)
-        take = demonstrate(
-            lambda: self._environment(suite, episode.task),
-            self.policy, episode, options, self.job.noise, self.job.rule.chunk, on_phase,
-        )  # fmt: skip
+        take = self._first_pass(suite, episode, options, on_phase)
         demonstration = record(
             lambda: self._seeing(suite, episode.task),
             take, episode, _to_last_success(options, take), self.job.rule, self._shrink, on_phase,
@@ -101,6 +118,22 @@ class Recorder(Worker):
             build_cpu_s=self._build_cpu_s,
         )
         return Played(Record(episode, result, execution), take.executed)
+
+    def _first_pass(
+        self, suite: Suite, episode: Episode, options: dict[str, Any], on_phase: Callable[[Phase], None]
+    ) -> Take:
+        noise, chunk = self.job.noise, self.job.rule.chunk
+
+        def unseen() -> BenchEnv:
+            return self._environment(suite, episode.task)
+
+        if not self.job.driver or not self._driver:
+            return demonstrate(unseen, self.policy, episode, options, noise, chunk, on_phase)
+        card = protocol(suite.default_protocol)
+        demonstrator = Demonstrator(self.policy, noise, chunk)
+        cap = card.max_steps[suite.name]
+        relay = Relay(self._driver, demonstrator, self.job.driver.recipe, cap, card.max_horizon)
+        return recover(unseen, lambda: self._seeing(suite, episode.task), relay, episode, options, on_phase)
 
     def _environment(self, suite: Suite, task: int) -> BenchEnv:
         """Return the environment of the first pass."""
@@ -124,7 +157,7 @@ class Recorder(Worker):
 
     def _build(self, suite: Suite, task: int, *, cameras: tuple[str, ...] | None, privileged: bool) -> BenchEnv:
         cpu = time.process_time()
-        card = patient(protocol(suite.default_protocol))
+        card = patient(protocol(suite.default_protocol), self.job.patience)
         try:
             return suite.make_env(task, card, cameras=cameras, privileged=privileged, settings=self.job.env)
         except ModuleNotFoundError as error:
@@ -140,9 +173,19 @@ class Recorder(Worker):
         super().close_env()
 
 
-def patient(card: ProtocolCard) -> ProtocolCard:
+def patient(card: ProtocolCard, patience: float = PATIENCE) -> ProtocolCard:
     """Return the card with later step caps: an expert that noise has held up may take longer than a policy."""
-    return replace(card, max_steps={suite: int(PATIENCE * steps) for suite, steps in card.max_steps.items()})
+    return replace(card, max_steps={suite: int(patience * steps) for suite, steps in card.max_steps.items()})
+
+
+def _load(driver: Driver, benchmark: str) -> Policy:
+    policy = load_policy(driver.policy, driver.settings, benchmark)
+    if policy.card.hash != driver.card:
+        raise UsageError(
+            f"--driver {driver.policy}: its card is {policy.card.hash} in this worker, but {driver.card} where the "
+            f"recording began: did its weights change meanwhile?"
+        )
+    return policy
 
 
 def _to_last_success(options: dict[str, Any], take: Take) -> dict[str, Any]:

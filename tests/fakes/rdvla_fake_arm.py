@@ -16,7 +16,7 @@ SIDE = 16
 
 
 class FakeArm:
-    """Solved when the closed gripper has been at the target, 40 steps at most; a jar is hopeless."""
+    """Solved when the closed gripper has been at the target within the card's step cap; a jar is hopeless."""
 
     appearance = "grey"
     rendered: ClassVar[list[int]] = []  # the step of every picture drawn in this process
@@ -30,7 +30,7 @@ class FakeArm:
         *,
         privileged: bool = False,
     ) -> None:
-        del suite, protocol
+        self.cap = protocol.max_steps[suite]
         self.action_space, self.observation_space = spaces.Box(-1, 1, (7,), np.float32), spaces.Box(0, 1, (1,))
         self.task, self.privileged = task, privileged
         self.cameras = ("cam",) if cameras is None else cameras
@@ -46,10 +46,10 @@ class FakeArm:
             self.pos = self.pos + action[:3].astype(np.float64)
             is_there = np.linalg.norm(self.pos - self.target) < 0.5 and action[6] > 0 and self.task != 1
             self.closed, self.steps = self.closed + int(is_there), self.steps + 1
-            if self.closed >= 5 or self.steps >= 40:
+            if self.closed >= 5 or self.steps >= self.cap:
                 break
         done = self.closed >= 5
-        return self._observe(), float(done), done, self.steps >= 40 and not done, self._info()
+        return self._observe(), float(done), done, self.steps >= self.cap and not done, self._info()
 
     def _observe(self) -> Any:
         if self.cameras:
@@ -120,3 +120,25 @@ class FakeExpert(Policy):
 def fake_expert() -> Policy:
     """Grab the can."""
     return FakeExpert()
+
+
+class FakeDriver(Policy):
+    """Goes a way of its own by what the camera shows; it insists that the picture is of this very moment."""
+
+    looked: ClassVar[list[int]] = []  # the step of every picture it was shown in this process
+
+    def __init__(self, pace: float) -> None:
+        self.card = PolicyCard("fake-driver", "untrained", cameras=("cam",), chunk=4, config={"pace": pace})
+
+    def act(self, obs: Any, state: int | None, rng: np.random.Generator) -> tuple[ActionChunk, int]:
+        assert "privileged" not in obs
+        corner = obs["images"]["cam"][0, 0]
+        np.testing.assert_array_equal(corner, (obs["proprio"][:3].astype(np.float64) * 10).astype(np.int64) % 256)
+        self.looked.append(4 * (state or 0))
+        way = np.concatenate([rng.uniform(0, self.card.config["pace"], 3), np.zeros(3), [-1]])
+        return ActionChunk(np.tile(way, (4, 1)).astype(np.float32)), (state or 0) + 1
+
+
+def fake_driver(*, pace: float = 0.3) -> Policy:
+    """Wander off."""
+    return FakeDriver(pace)
