@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from tiny_training import sample
 
-from rdvla_bench.commands.train import main
+from rdvla_bench.commands.train import main, open_data
+from rdvla_bench.policies.rdvla.config import NANO
+from rdvla_bench.policies.rdvla.training.lerobot_options import LerobotOptions
 from rdvla_bench.policies.rdvla.training.shards import write_shards
 
 NO_TORCH = """
@@ -67,6 +69,14 @@ def test_the_command_trains_and_the_same_command_again_resumes(
     assert sorted(p.name for p in out.iterdir()) == [
         "config.json", "log.jsonl", "model.safetensors", "train_state.safetensors",
     ]  # fmt: skip
+
+
+def test_several_folders_separated_by_commas_are_one_data_set(data: Path, tmp_path: Path) -> None:
+    write_shards(tmp_path / "more", (sample(i) for i in range(4, 7)))
+    write_shards(tmp_path / "a,b", (sample(i) for i in range(2)))
+    joined = open_data(f"{data}, {tmp_path / 'more'}", LerobotOptions(), NANO.head)
+    assert len(joined) == 7
+    assert len(open_data(str(tmp_path / "a,b"), LerobotOptions(), NANO.head)) == 2
 
 
 def test_ctrl_c_finishes_the_step_and_saves_it(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tiny_training import FakeDemonstrations, sample, tiny_config
 
-from rdvla_bench.policies.rdvla.training.dataset import DatasetError, check_fit
-from rdvla_bench.policies.rdvla.training.shards import MANIFEST, ShardedDataset, map_npz, write_shards
+from rdvla_bench.policies.rdvla.training.dataset import DatasetError, Sample, check_fit
+from rdvla_bench.policies.rdvla.training.shards import MANIFEST, JoinedDataset, ShardedDataset, map_npz, write_shards
 from rdvla_bench.policies.rdvla.training.statistics import measure
 
 
@@ -82,6 +82,55 @@ def test_a_broken_folder_is_refused_in_one_line(folder: Path, break_it, says: st
     with pytest.raises(DatasetError, match=says) as caught:
         ShardedDataset(folder)
     assert "\n" not in str(caught.value)
+
+
+def _faster(index: int) -> Sample:
+    return {**sample(index), "chunk": sample(index)["chunk"] * np.array([3, 1, 1, 1, 1, 1, 1], np.float32)}
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    write_shards(tmp_path / "other", (_faster(i) for i in range(20, 25)), samples_per_shard=4)
+    return tmp_path / "other"
+
+
+def test_joined_folders_are_all_their_samples_in_the_order_given(folder: Path, other: Path) -> None:
+    data = JoinedDataset([folder, other])
+    assert len(data) == 12
+    for i, written in [(0, sample(0)), (6, sample(6)), (7, _faster(20)), (11, _faster(24))]:
+        np.testing.assert_array_equal(data[i]["images"]["wrist"], written["images"]["wrist"])
+        np.testing.assert_array_equal(data[i]["chunk"], written["chunk"])
+        assert data[i]["instruction"] == written["instruction"]
+    for outside in (-1, 12):
+        with pytest.raises(IndexError):
+            data[outside]
+
+
+def test_joined_folders_are_normalised_by_the_percentiles_of_all_of_them(folder: Path, other: Path) -> None:
+    statistics = JoinedDataset([folder, other]).statistics
+    chunks = [*(sample(i)["chunk"] for i in range(7)), *(_faster(i)["chunk"] for i in range(20, 25))]
+    proprio = np.stack([sample(i)["proprio"] for i in (*range(7), *range(20, 25))])
+    np.testing.assert_allclose(statistics.action.high, np.quantile(np.concatenate(chunks), 0.99, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.proprio.low, np.quantile(proprio, 0.01, axis=0), rtol=1e-6)
+
+
+def test_the_fingerprint_of_joined_folders_knows_each_of_them_and_their_order(folder: Path, other: Path) -> None:
+    orders = ([folder, other], [other, folder], [folder])
+    prints = {JoinedDataset(order).fingerprint for order in orders} | {ShardedDataset(folder).fingerprint}
+    assert len(prints) == 4
+
+
+def test_folders_that_do_not_join_are_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    write_shards(tmp_path / "small", [sample(0, side=16)])
+    with pytest.raises(
+        DatasetError, match=r"small does not join .*data: camera agentview: \[32, 32, 3\] there"
+    ) as caught:
+        JoinedDataset([folder, tmp_path / "small"])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DatasetError, match="a folder is named twice"):
+        JoinedDataset([folder, tmp_path / "small" / ".." / "data"])
+    with pytest.raises(DatasetError, match="nowhere is no data set of samples"):
+        JoinedDataset([folder, tmp_path / "nowhere"])
 
 
 def test_what_cannot_be_mapped_is_named(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class TrainArguments:
 
     data: str
     """Folder of samples (shards and manifest.json), or of a LeRobotDataset (meta/info.json), which may be given as
-    lerobot:FOLDER too; see docs/training.md."""
+    lerobot:FOLDER too; see docs/training.md. Several folders of samples, separated by commas, are joined."""
     out: Path
     """Folder of the run: config.json, log.jsonl, train_state.safetensors, model.safetensors."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
@@ -213,13 +213,17 @@ def _train(session: Session, arguments: TrainArguments) -> bool:
 
 
 def open_data(data: str, options: LerobotOptions, head: HeadConfig) -> Dataset:
-    """Open shards of our own or a LeRobotDataset, whichever is in the folder.
+    """Open shards of our own or a LeRobotDataset, whichever is in the folder; shards of several folders as one.
 
     Raises:
-        DatasetError: it is neither, or is broken.
+        DatasetError: it is neither, or is broken, or is not to be joined.
         MissingExtra: LeRobot's format needs packages that are not installed.
     """
     folder = Path(data.removeprefix(LEROBOT)).expanduser()
+    if "," in data and not folder.exists():
+        from rdvla_bench.policies.rdvla.training.shards import JoinedDataset
+
+        return JoinedDataset([Path(part.strip()).expanduser() for part in data.split(",")])
     if not data.startswith(LEROBOT) and not (folder / "meta" / "info.json").is_file():
         from rdvla_bench.policies.rdvla.training.shards import ShardedDataset
 

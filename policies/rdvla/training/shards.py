@@ -15,7 +15,7 @@ import json
 import struct
 import zipfile
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rdvla_bench.plan import differences
 from rdvla_bench.policies.rdvla.statistics import Statistics, parse
 from rdvla_bench.policies.rdvla.training.dataset import DatasetError, Sample
 from rdvla_bench.policies.rdvla.training.statistics import measure, to_document
@@ -140,9 +141,63 @@ class ShardedDataset:
             "chunk": np.array(columns["chunk"][row]),
         }
 
+    def motions(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return all actions (n K, A) and all proprioceptions (n, P)."""
+        chunk = np.concatenate([columns["chunk"] for columns in self._columns])
+        return chunk.reshape(-1, chunk.shape[-1]), np.concatenate([columns["proprio"] for columns in self._columns])
+
     @cached_property
     def _columns(self) -> list[Arrays]:
         return [map_npz(self.folder / shard["file"]) for shard in self._shards]
+
+
+class JoinedDataset:
+    """Several folders as one data set, in the order given; its bounds are those of all their samples together."""
+
+    def __init__(self, folders: Sequence[Path], *, verify: bool = True) -> None:
+        """Open every folder.
+
+        Raises:
+            DatasetError: a folder is named twice or is no data set, or its cameras, images, chunks or proprioception
+                are not the first one's.
+        """
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise DatasetError(f"a folder is named twice in {','.join(map(str, folders))}")
+        self._parts = [ShardedDataset(folder, verify=verify) for folder in folders]
+        first = _layout(self._parts[0])
+        for part in self._parts[1:]:
+            if differs := differences(first, _layout(part)):
+                raise DatasetError(f"{part.folder} does not join {folders[0]}: {'; '.join(differs)}")
+        self._ends = list(accumulate(map(len, self._parts)))
+        chunks, proprios = zip(*(part.motions() for part in self._parts), strict=True)
+        self._statistics = measure(np.concatenate(chunks), np.concatenate(proprios))
+        prints = json.dumps([part.fingerprint for part in self._parts])
+        self.fingerprint = hashlib.sha256(prints.encode()).hexdigest()
+
+    @property
+    def statistics(self) -> Statistics:
+        """Return the bounds of all samples."""
+        return self._statistics
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return sample ``index``, counted on from folder to folder."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        part = bisect_right(self._ends, index)
+        return self._parts[part][index - (self._ends[part - 1] if part else 0)]
+
+
+def _layout(data: ShardedDataset) -> dict[str, Any]:
+    """Return the shapes that joined data sets share."""
+    if not len(data):
+        raise DatasetError(f"{data.folder} holds no sample")
+    sample = data[0]
+    images = {f"camera {camera}": image.shape for camera, image in sample["images"].items()}
+    return {**images, "chunk": sample["chunk"].shape, "proprio": sample["proprio"].shape}
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
