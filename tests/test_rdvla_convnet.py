@@ -22,6 +22,7 @@ from rdvla_bench.errors import PolicyFault, UsageError  # noqa: E402
 from rdvla_bench.policies import rdvla  # noqa: E402
 from rdvla_bench.policies.rdvla import config as configs  # noqa: E402
 from rdvla_bench.policies.rdvla.config import NANO, NANO_CONV, RDVLA_05B, ConvNet, RdvlaConfig, Transformer  # noqa: E402
+from rdvla_bench.policies.rdvla.convnet import _places  # noqa: E402
 from rdvla_bench.policies.rdvla.flops import backbone_flops  # noqa: E402
 from rdvla_bench.policies.rdvla.model import RdvlaModel, untrained  # noqa: E402
 from rdvla_bench.policies.rdvla.prepared_backbone import PreparedBackbone  # noqa: E402
@@ -64,9 +65,16 @@ def pixels(config: RdvlaConfig, batch: int) -> torch.Tensor:
     return torch.rand(batch, len(config.backbone.cameras), 3, side, side, generator=draws)
 
 
+def token(config: RdvlaConfig, batch: int) -> torch.Tensor:
+    return torch.randn(1, 1, config.head.width, generator=torch.Generator().manual_seed(1)).expand(batch, -1, -1)
+
+
 def observation(i: int) -> Observation:
     sample = FakeDemonstrations(i + 1)[i]
     return {"images": sample["images"], "proprio": sample["proprio"], "instruction": sample["instruction"]}
+
+
+PATCHES = NANO_CONV.backbone.patches
 
 
 def test_another_instruction_sees_other_features_in_each_camera() -> None:
@@ -74,19 +82,30 @@ def test_another_instruction_sees_other_features_in_each_camera() -> None:
     shown = pixels(NANO_CONV, 1).expand(2, -1, -1, -1, -1)
     texts = [words_of(told, BARE, 4096) for told in ("open the drawer", "close the drawer")]
     with torch.inference_mode():
-        opened, closed = backbone.see(shown, texts)
-        again, same = backbone.see(shown, [texts[0], texts[0]])
+        opened, closed = backbone.see(shown, texts, token(NANO_CONV, 2)).patches
+        again, same = backbone.see(shown, [texts[0], texts[0]], token(NANO_CONV, 2)).patches
     assert torch.equal(again, same)
-    for first in range(0, 72, 36):
-        apart = (opened - closed)[first : first + 36].abs().amax(dim=1)
+    for first in range(0, 2 * PATCHES, PATCHES):
+        apart = (opened - closed)[first : first + PATCHES].abs().amax(dim=1)
         assert (apart > 1e-3).all()
+
+
+def test_another_posture_sees_other_features_and_a_convnet_without_one_is_an_error() -> None:
+    backbone = untrained(NANO_CONV, 0).backbone
+    shown = pixels(NANO_CONV, 1)
+    with torch.inference_mode():
+        one, other = (backbone.see(shown, [[5]], scale * token(NANO_CONV, 1)).patches for scale in (1.0, -1.0))
+        assert ((one - other).abs().amax(dim=-1) > 1e-3).all()
+        with pytest.raises(UsageError, match="token of proprioception"):
+            backbone.see(shown, [[5]], None)
 
 
 def test_towers_see_the_same_whatever_they_are_told() -> None:
     backbone = untrained(NANO, 0).backbone
     with torch.inference_mode():
-        one, other = (backbone.see(pixels(NANO, 1), [text]) for text in ([1, 2, 3], [9]))
-    assert torch.equal(one, other)
+        one, other = (backbone.see(pixels(NANO, 1), [text], None) for text in ([1, 2, 3], [9]))
+    assert torch.equal(one.patches, other.patches)
+    assert torch.equal(one.latents[0], backbone.action_queries.weight)
 
 
 @pytest.mark.parametrize("camera", [0, 1])
@@ -94,11 +113,22 @@ def test_a_pixel_reaches_the_tokens_of_its_own_camera_and_lies_row_by_row(camera
     backbone = untrained(NANO_CONV, 0).backbone
     plain = pixels(NANO_CONV, 1)
     changed = plain.clone()
-    changed[0, camera, :, 20:28, 84:92] = 1 - changed[0, camera, :, 20:28, 84:92]  # row 1, column 5 of 6 x 6 patches
+    changed[0, camera, :, 40:56, 72:88] = 1 - changed[0, camera, :, 40:56, 72:88]  # row 1, column 2 of 3 x 3 patches
     with torch.inference_mode():
-        moved = (backbone.see(plain, [[5]]) - backbone.see(changed, [[5]]))[0].abs().amax(dim=1)
-    assert int(moved.argmax()) == 36 * camera + 6 * 1 + 5
-    assert (moved[36 * (1 - camera) :][:36] == 0).all()
+        before, after = (backbone.see(shown, [[5]], token(NANO_CONV, 1)) for shown in (plain, changed))
+    moved = (before.patches - after.patches)[0].abs().amax(dim=1)
+    assert int(moved.argmax()) == PATCHES * camera + 3 * 1 + 2
+    assert (moved[PATCHES * (1 - camera) :][:PATCHES] == 0).all()
+    assert not torch.equal(before.latents, after.latents)
+
+
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (1, 6), (3, 2)])
+def test_a_channel_is_located_where_it_is_active(row: int, column: int) -> None:
+    features = torch.zeros(1, 2, 4, 7)
+    features[0, 1, row, column] = 50.0
+    across_and_down = _places(features)[0]
+    expected = [0.0, column / 3 - 1, 0.0, 2 * row / 3 - 1]  # a flat channel lies in the middle
+    torch.testing.assert_close(across_and_down, torch.tensor(expected))
 
 
 @pytest.mark.parametrize("config", [NANO, NANO_CONV, NANO_CONV.on("calvin")], ids=["nano", "nano-conv", "calvin"])
@@ -110,7 +140,7 @@ def test_the_backbones_flops_agree_with_torchs_counter(config: RdvlaConfig, batc
     prepared = PreparedBackbone(model.backbone)
     counter = FlopCounterMode(display=False, custom_mapping=in_place)
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), counter:
-        prepared(pixels(config, batch), texts)
+        prepared(pixels(config, batch), texts, token(config, batch))
     counted = backbone_flops(config.backbone, 9, config.head.taps[-1])
     assert batch * counted == pytest.approx(counter.get_total_flops(), rel=0.005)
 
@@ -183,7 +213,7 @@ def test_a_released_folder_is_refused_with_a_line(tmp_path: Path, monkeypatch: p
     folder = build(tmp_path / "released", untrained(TINY, 3))
     with pytest.raises(UsageError, match=r"text_config.hidden_size is 32, config nano-conv expects 128"):
         rdvla.fixed(depth=1, checkpoint=str(folder), config="nano-conv")
-    seeing = replace(TINY.backbone, dino=None, siglip=None, convnet=ConvNet(stem=8, channels=(8,)))
+    seeing = replace(TINY.backbone, dino=None, siglip=None, convnet=ConvNet(stem=8, channels=(8,), located=0))
     alike = replace(TINY, name="alike", backbone=seeing)
     monkeypatch.setitem(cast("dict[str, RdvlaConfig]", configs.CONFIGS), "alike", alike)
     with pytest.raises(UsageError, match="sees with a convnet and has no vision towers"):
@@ -193,10 +223,10 @@ def test_a_released_folder_is_refused_with_a_line(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"patch": 8}, "the convnet's patches are 16 pixels wide, not 8"),
-        ({"image_size": 100}, "an image of 100 pixels a side is not cut into patches of 16"),
+        ({"patch": 8}, "the convnet's patches are 32 pixels wide, not 8"),
+        ({"image_size": 100}, "an image of 100 pixels a side is not cut into patches of 32"),
         ({"convnet": None}, "both towers, dino and siglip, or with a convnet alone"),
-        ({"convnet": ConvNet(stem=4, channels=(32, 64))}, "patches are 8 pixels wide, not 16"),
+        ({"convnet": ConvNet(stem=4, channels=(32, 64))}, "patches are 8 pixels wide, not 32"),
         ({"dino": Transformer(96, 3, 3, 384)}, "both towers, dino and siglip, or with a convnet alone"),
         ({"dino": Transformer(96, 3, 3, 384), "siglip": Transformer(96, 3, 3, 384)}, "or with a convnet alone"),
     ],
@@ -211,10 +241,11 @@ def test_a_backbone_that_cannot_see_is_refused(change: dict[str, Any], said: str
     ("size", "said"),
     [
         ({"stem": 4, "channels": (32, 60)}, "expected multiples of 8"),
-        ({"stem": 4, "channels": (0,)}, "expected multiples of 8"),
+        ({"stem": 4, "channels": (0, 8)}, "expected multiples of 8"),
         ({"stem": 4, "channels": ()}, "one width or more"),
-        ({"stem": 0, "channels": (8,)}, "a stem of 1 or more"),
-        ({"stem": 4, "channels": (8,), "blocks": -1}, "blocks of 0 or more"),
+        ({"stem": 0, "channels": (8, 8)}, "a stem of 1 or more"),
+        ({"stem": 4, "channels": (8, 8), "blocks": -1}, "blocks of 0 or more"),
+        ({"stem": 4, "channels": (8,)}, "no stage 1 to be located"),
     ],
 )
 def test_a_convnet_that_cannot_be_built_is_refused(size: dict[str, Any], said: str) -> None:
@@ -222,12 +253,14 @@ def test_a_convnet_that_cannot_be_built_is_refused(size: dict[str, Any], said: s
         ConvNet(**size)
 
 
-@pytest.mark.parametrize("size", [ConvNet(2, (8, 16, 24)), ConvNet(8, (16,), blocks=3), ConvNet(4, (8, 8), blocks=0)])
+@pytest.mark.parametrize(
+    "size", [ConvNet(2, (8, 16, 24)), ConvNet(8, (16,), blocks=3, located=0), ConvNet(4, (8, 8), blocks=0)]
+)
 def test_a_convnet_of_any_size_gives_one_token_a_patch(size: ConvNet) -> None:
     sizes = replace(NANO_CONV.backbone, convnet=size, patch=size.patch, image_size=32)
     config = replace(NANO_CONV, backbone=sizes)
-    seen = RdvlaModel(config).backbone.see(pixels(config, 2), [[1], [2, 3]])
-    assert seen.shape == (2, sizes.vision_tokens, sizes.fused)
+    seen = RdvlaModel(config).backbone.see(pixels(config, 2), [[1], [2, 3]], token(config, 2))
+    assert seen.patches.shape == (2, sizes.vision_tokens, sizes.fused)
 
 
 def test_no_two_words_of_the_benchmarks_share_a_token() -> None:

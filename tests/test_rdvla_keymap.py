@@ -165,7 +165,7 @@ def test_towers_compute_what_timms_compute_with_the_same_file() -> None:
         dim=-1,
     )
     with torch.inference_mode():
-        torch.testing.assert_close(loaded(files).backbone.vision(pixels), want, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(loaded(files).backbone.vision(pixels[:, None]), want, rtol=1e-4, atol=1e-5)
 
 
 def released_states(patches: Tensor, text: list[int], vlm: dict[str, Tensor]) -> Tensor:
@@ -200,7 +200,7 @@ def test_taps_are_the_released_slices_of_the_released_sequence() -> None:
     text = [5, 17, 3, 80, 41]
     with torch.inference_mode():
         taps = backbone(pixels, [text])
-        patches = backbone.projector(backbone.vision(pixels[0])).flatten(0, 1)[None]
+        patches = backbone.projector(backbone.vision(pixels[:1]))
         states = released_states(patches, text, files[Part.VLM])
     n_patches, n_prompt = patches.shape[1], len(text) - 1  # the script's NUM_PATCHES and NUM_PROMPT_TOKENS
     for layer, tap in taps.items():

@@ -126,9 +126,10 @@ def test_the_prepared_backbone_is_the_backbone_for_texts_of_unequal_length(confi
     draws, side = torch.Generator().manual_seed(4), config.backbone.image_size
     pixels = torch.rand(3, len(config.backbone.cameras), 3, side, side, generator=draws)
     texts = [list(range(7, 7 + n)) for n in (9, 23, 2)]
+    token = torch.randn(3, 1, config.head.width, generator=draws)
     prepared = PreparedBackbone(backbone)
     for rows in ([0], [1, 0, 2]):  # the second longer than any before
-        asked = pixels[rows], [texts[row] for row in rows]
+        asked = pixels[rows], [texts[row] for row in rows], token[rows]
         with torch.inference_mode():
             wanted, taps = backbone(*asked), prepared(*asked)
         assert set(taps) == set(wanted)

@@ -30,8 +30,9 @@ from transformers import (
     SiglipVisionModel,
 )
 
+from rdvla_bench.errors import UsageError
 from rdvla_bench.policies.rdvla.config import BackboneConfig
-from rdvla_bench.policies.rdvla.convnet import ConvVision
+from rdvla_bench.policies.rdvla.convnet import ConvVision, Seen
 from rdvla_bench.policies.rdvla.head import Tap
 from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET, normalise
 
@@ -152,35 +153,39 @@ class Backbone(nn.Module):
         )
         self.action_queries = nn.Embedding(config.latents, llm.width)  # the latents; released name
 
-    def forward(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> dict[int, Tap]:
+    def forward(self, pixels: Tensor, texts: Sequence[Sequence[int]], proprio: Tensor | None = None) -> dict[int, Tap]:
         """Return the taps by layer, of ``pixels`` (B, cameras, 3, H, W) in [0, 1] and one token list a sample.
 
+        ``proprio``, the head's (B, 1, D) token, is read by a convnet alone; the towers do without it, as released.
         Texts of unequal length are padded on the right, behind everything that is read: with causal attention a
         sample's result does not depend on the padding.
         """
-        patches = self.projector(self.see(pixels, texts))  # (B, V, D)
+        seen = self.see(pixels, texts, proprio)
+        patches = self.projector(seen.patches)  # (B, V, D)
         longest = max(len(text) for text in texts)
         sequences = [
-            F.pad(self._sequence(vision, text), (0, 0, 0, longest - len(text)))
-            for vision, text in zip(patches, texts, strict=True)
+            F.pad(self._sequence(vision, text, latents), (0, 0, 0, longest - len(text)))
+            for vision, text, latents in zip(patches, texts, seen.latents, strict=True)
         ]
         states = given_to(self.llm, self.llm.layers, self.taps, inputs_embeds=torch.stack(sequences))
         starts = [self.config.vision_tokens + len(text) - 1 for text in texts]  # of the latent slice
         return {tap: self._slices(states[tap], starts) for tap in self.taps}
 
-    def see(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
-        """Return the vision features of (B, cameras, 3, H, W) pixels, (B, V, fused); a convnet's know the text."""
+    def see(self, pixels: Tensor, texts: Sequence[Sequence[int]], proprio: Tensor | None) -> Seen:
+        """Return what the language model is given: patches (B, V, fused) and latents (B, L, D)."""
+        learned = self.action_queries.weight
         if isinstance(self.vision, VisionTowers):
-            features: Tensor = self.vision(pixels)
-            return features
+            return Seen(self.vision(pixels), learned.expand(len(pixels), -1, -1))
+        if proprio is None:
+            raise UsageError("a model that sees with a convnet wants the token of proprioception")
         means = [self.llm.embed_tokens(torch.tensor(text, device=pixels.device)).mean(dim=0) for text in texts]
-        steered: Tensor = self.vision(pixels, torch.stack(means))
-        return steered
+        patches, latents = self.vision(pixels, torch.stack(means) + proprio[:, 0])
+        return Seen(patches, learned + latents)
 
-    def _sequence(self, vision: Tensor, text: Sequence[int]) -> Tensor:
+    def _sequence(self, vision: Tensor, text: Sequence[int], latents: Tensor) -> Tensor:
         """Return (1 + V + text - 1 + L, D): first text token, patches, other text tokens, latents."""
         words = self.llm.embed_tokens(torch.tensor(text, device=vision.device))
-        return torch.cat([words[:1], vision, words[1:], self.action_queries.weight])
+        return torch.cat([words[:1], vision, words[1:], latents])
 
     def _slices(self, states: Tensor, starts: Sequence[int]) -> Tap:
         latents = torch.stack(

@@ -32,11 +32,14 @@ class ConvNet:
     stem: int  # side of the first stage's patches, in pixels
     channels: tuple[int, ...]
     blocks: int = 1  # residual convolutions a stage
+    located: int = 1  # the stage whose channels are also given as places
 
     def __post_init__(self) -> None:
         """Refuse what no stage can be built of."""
         if self.stem < 1 or self.blocks < 0 or not self.channels:
             raise UsageError(f"{self}: expected a stem of 1 or more, blocks of 0 or more, and one width or more")
+        if not 0 <= self.located < len(self.channels):
+            raise UsageError(f"convnet of {len(self.channels)} stages: there is no stage {self.located} to be located")
         if any(width < 1 or width % NORM_GROUPS for width in self.channels):
             raise UsageError(
                 f"convnet widths {self.channels}: expected multiples of {NORM_GROUPS}, the groups of a norm"
@@ -101,6 +104,7 @@ class BackboneConfig:
 
 
 Start = Literal["noise", "zero"]
+HeadScale = Literal["released", "plain"]
 
 
 @dataclass(frozen=True)
@@ -219,8 +223,10 @@ NANO_CONV = replace(
         NANO.backbone,
         dino=None,
         siglip=None,
-        convnet=ConvNet(stem=4, channels=(32, 64, 128)),
+        convnet=ConvNet(stem=4, channels=(32, 64, 128, 128)),
         image_size=96,
+        patch=32,
+        latents=8,
         tokenizer=BARE,
     ),
 )

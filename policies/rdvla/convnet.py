@@ -1,20 +1,27 @@
-"""The convolutional vision of ``nano-conv``: one net a camera, each stage scaled and shifted by the instruction (FiLM).
+"""The convolutional vision of ``nano-conv``: one net a camera, each stage steered by instruction and body (FiLM).
 
-    x_0 = image,  s = mean of the instruction's word embeddings
+    x_0 = image,  s = mean of the instruction's word embeddings + token of proprioception
     x   = ReLU((1 + g(s)) GroupNorm(Conv(x)) + b(s))       a stage: half the side (the first: 1 / stem)
     x   = ReLU(x + GroupNorm(Conv(x)))                     as often as the config says
+    p   = expected place of each channel of one stage      (spatial softmax)
+    latents of the language model = learned + s + W p
 
-FiLM: Perez et al., arXiv 1709.07871. Convolutions instead of the two towers because nothing here is pre-trained: a few
-hundred demonstrations teach them where things are (docs/training.md has the comparison).
+FiLM: Perez et al., arXiv 1709.07871; spatial softmax: Levine et al., arXiv 1504.00702. Convolutions instead of the two
+towers because nothing here is pre-trained: a few hundred demonstrations teach them where things are.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rdvla_bench.policies.rdvla.config import NORM_GROUPS, BackboneConfig, ConvNet
+
+SHARPNESS = 2.0
+"""Inverse temperature of the spatial softmax."""
 
 
 class _Stage(nn.Module):
@@ -44,18 +51,36 @@ class _Eye(nn.Module):
     def __init__(self, size: ConvNet, words: int) -> None:
         """Build the first stage on patches without overlap, the others on 3 x 3 pixels."""
         super().__init__()
+        self.located = size.located
         widths = (3, *size.channels)
         self.stages = nn.ModuleList(
             _Stage(given, width, 3 if i else size.stem, 2 if i else size.stem, size.blocks, words)
             for i, (given, width) in enumerate(zip(widths, size.channels, strict=False))
         )
 
-    def forward(self, pixels: Tensor, words: Tensor) -> Tensor:
-        """Map (B, 3, H, W) to (B, patches, width), row by row."""
+    def forward(self, pixels: Tensor, steer: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (B, 3, H, W) to patches (B, patches, width), row by row, and to places (B, 2 x located width)."""
         x = 2 * pixels - 1
-        for stage in self.stages:
-            x = stage(x, words)
-        return x.flatten(2).transpose(1, 2)
+        for i, stage in enumerate(self.stages):
+            x = stage(x, steer)
+            if i == self.located:
+                places = _places(x)
+        return x.flatten(2).transpose(1, 2), places
+
+
+def _places(x: Tensor) -> Tensor:
+    """Return where each channel of (B, C, H, W) is most active: (B, 2 C), -1 to 1 across and then down."""
+    height, width = x.shape[-2:]
+    share = torch.softmax(x.flatten(2) * SHARPNESS, dim=-1).unflatten(2, (height, width))
+    across, down = (torch.linspace(-1, 1, n, device=x.device) for n in (width, height))
+    return torch.cat([(share.sum(2) * across).sum(-1), (share.sum(3) * down).sum(-1)], dim=1)
+
+
+class Seen(NamedTuple):
+    """What the language model is given of one query."""
+
+    patches: Tensor  # (B, V, fused)
+    latents: Tensor  # (B, L, D), added to the learned ones
 
 
 class ConvVision(nn.Module):
@@ -64,10 +89,14 @@ class ConvVision(nn.Module):
     def __init__(self, config: BackboneConfig, size: ConvNet) -> None:
         """Build one net a camera."""
         super().__init__()
-        self.eyes = nn.ModuleList(_Eye(size, config.llm.width) for _ in config.cameras)
+        width = config.llm.width
+        self.eyes = nn.ModuleList(_Eye(size, width) for _ in config.cameras)
         self.places = nn.Embedding(config.vision_tokens, size.channels[-1])
+        self.located = nn.Linear(2 * len(config.cameras) * size.channels[size.located], width)
+        self.latents = nn.Embedding(config.latents, width)
 
-    def forward(self, pixels: Tensor, words: Tensor) -> Tensor:
-        """Map (B, cameras, 3, H, W) in [0, 1] and the mean word (B, D) to (B, cameras x patches, width)."""
-        seen = [eye(pixels[:, i], words) for i, eye in enumerate(self.eyes)]
-        return torch.cat(seen, dim=1) + self.places.weight
+    def forward(self, pixels: Tensor, steer: Tensor) -> Seen:
+        """Map (B, cameras, 3, H, W) in [0, 1] and what steers, (B, D)."""
+        patches, places = zip(*(eye(pixels[:, i], steer) for i, eye in enumerate(self.eyes)), strict=True)
+        known = steer + self.located(torch.cat(places, dim=1))
+        return Seen(torch.cat(patches, dim=1) + self.places.weight, self.latents.weight + known[:, None])

@@ -28,7 +28,7 @@ def _convnet(size: ConvNet, side: int, words: int) -> int:
         side //= 2 if stage else size.stem
         total += 2 * side**2 * (kernel**2 * given + size.blocks * 9 * width) * width + 4 * words * width
         given = width
-    return total
+    return total + 4 * size.channels[size.located] * words  # a camera's share of the map of places
 
 
 def _vision(config: BackboneConfig) -> int:

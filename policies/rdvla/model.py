@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rdvla_bench.policies.rdvla.backbone import Backbone
-from rdvla_bench.policies.rdvla.config import RdvlaConfig
+from rdvla_bench.policies.rdvla.config import HeadScale, RdvlaConfig
 from rdvla_bench.policies.rdvla.head import Conditioning, ProprioProjector, RecurrentHead
 from rdvla_bench.policies.rdvla.weights import initialise
 
@@ -28,14 +28,15 @@ class RdvlaModel(nn.Module):
 
     def condition(self, pixels: Tensor, texts: Sequence[Sequence[int]], proprio: Tensor) -> Conditioning:
         """Return the head's keys and values of (B, cameras, 3, H, W) pixels, prompt tokens and (B, P) proprio."""
-        return self.head.condition(self.backbone(pixels, texts), self.proprio(proprio))
+        token = self.proprio(proprio)
+        return self.head.condition(self.backbone(pixels, texts, token), token)
 
 
-def untrained(config: RdvlaConfig, seed: int) -> RdvlaModel:
-    """Build the model with initial weights that are a function of ``config`` and ``seed`` alone."""
+def untrained(config: RdvlaConfig, seed: int, scale: HeadScale = "released") -> RdvlaModel:
+    """Build the model with initial weights that are a function of the arguments alone."""
     with torch.random.fork_rng(devices=[]):  # transformers' constructors draw from the global generator
         model = RdvlaModel(config)
-    initialise(model, config.head, seed)
+    initialise(model, config.head, seed, scale)
     return model.eval().requires_grad_(requires_grad=False)
 
 

@@ -128,7 +128,8 @@ class RdvlaPolicy(Policy):
         """Run backbone and proprio projector."""
         pixels = torch.stack([query.pixels for query in queries]).to(self.device)
         proprio = torch.from_numpy(np.stack([query.proprio for query in queries])).to(self.device)
-        return Inputs(self.backbone(pixels, [query.text for query in queries]), self.model.proprio(proprio))
+        token = self.model.proprio(proprio)
+        return Inputs(self.backbone(pixels, [query.text for query in queries], token), token)
 
     def finish(self, query: _Query, answer: Answer) -> ActionChunk:
         """Return the chunk in the env's convention, and its cost."""

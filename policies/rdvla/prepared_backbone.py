@@ -25,6 +25,7 @@ from transformers import Dinov2WithRegistersModel, SiglipVisionModel
 
 from rdvla_bench.policies.rdvla.backbone import REGISTERS, Backbone, VisionTowers
 from rdvla_bench.policies.rdvla.config import BackboneConfig
+from rdvla_bench.policies.rdvla.convnet import Seen
 from rdvla_bench.policies.rdvla.head import Tap
 from rdvla_bench.policies.rdvla.images import HALVES, IMAGENET
 from rdvla_bench.policies.rdvla.prepared import unit
@@ -148,10 +149,10 @@ class PreparedBackbone:
         self._words = backbone.llm.embed_tokens.weight
         self._cos = self._sin = self._words.new_empty((0, 0))
 
-    def __call__(self, pixels: Tensor, texts: Sequence[Sequence[int]]) -> dict[int, Tap]:
+    def __call__(self, pixels: Tensor, texts: Sequence[Sequence[int]], proprio: Tensor | None = None) -> dict[int, Tap]:
         """Return the taps by layer, of ``pixels`` (B, cameras, 3, H, W) in [0, 1] and one token list a sample."""
-        seen = self._towers(pixels) if self._towers else self._backbone.see(pixels, texts)
-        x = self._sequences(self._backbone.projector(seen), texts)
+        seen = self._see(pixels, texts, proprio)
+        x = self._sequences(self._backbone.projector(seen.patches), texts, seen.latents)
         self._extend_angles(x.shape[1])
         read = self._rows_read(texts)
         *earlier, last = self._backbone.taps
@@ -163,20 +164,25 @@ class PreparedBackbone:
         taps[last] = self._tap(x if last else _rows(x, read))
         return taps
 
-    def _sequences(self, vision: Tensor, texts: Sequence[Sequence[int]]) -> Tensor:
+    def _see(self, pixels: Tensor, texts: Sequence[Sequence[int]], proprio: Tensor | None) -> Seen:
+        if self._towers is None:
+            return self._backbone.see(pixels, texts, proprio)
+        return Seen(self._towers(pixels), self._backbone.action_queries.weight.expand(len(pixels), -1, -1))
+
+    def _sequences(self, vision: Tensor, texts: Sequence[Sequence[int]], latents: Tensor) -> Tensor:
         """Return (B, T, D): first text token, patches, other text tokens, latents, and zeros up to the longest."""
         batch, patches, width = vision.shape
         longest = max(len(text) for text in texts)
         ids = torch.tensor([[*text, *([0] * (longest - len(text)))] for text in texts], device=vision.device)
         words = self._backbone.llm.embed_tokens(ids)
-        latents = self._backbone.action_queries.weight
-        x = vision.new_zeros((batch, patches + longest + len(latents), width))
+        n_latents = latents.shape[1]
+        x = vision.new_zeros((batch, patches + longest + n_latents, width))
         x[:, :1] = words[:, :1]
         x[:, 1 : patches + 1] = vision
         for row, (text, spoken) in enumerate(zip(texts, words, strict=True)):
             end = patches + len(text)
             x[row, patches + 1 : end] = spoken[1 : len(text)]
-            x[row, end : end + len(latents)] = latents
+            x[row, end : end + n_latents] = latents[row]
         return x
 
     def _extend_angles(self, length: int) -> None:

@@ -15,11 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rdvla_bench.policies.rdvla.config import HeadConfig
+from rdvla_bench.policies.rdvla.config import HeadConfig, HeadScale
 from rdvla_bench.seeding import generator
 
+OPEN_GATE = 0.5  # of a head whose scale is plain; a gate of 0 sees no place before it has learned to
 CUT = 3.0  # every truncated normal here ends at 3 standard deviations
-EMBEDDING_STD = {"position_embeddings": 0.02, "position_embedding": 0.02, "cls_token": 0.02, "register_tokens": 0.02}
+EMBEDDING_STD = {
+    "latents": 0.5,
+    "position_embeddings": 0.02,
+    "position_embedding": 0.02,
+    "cls_token": 0.02,
+    "register_tokens": 0.02,
+}
 
 
 def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -30,13 +37,16 @@ def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArra
     return values
 
 
-def _head_std(name: str, config: HeadConfig) -> float:
-    """Return the paper code's standard deviation of a head weight.
+def _head_std(name: str, config: HeadConfig, parameter: Tensor, scale: HeadScale) -> float:
+    """Return the standard deviation of a head weight: the paper code's, or where ``scale`` is plain PyTorch's own.
 
-    Only ``ffn_down`` and ``output_proj`` shrink with depth: the code lists ``o_proj`` too, a name that no layer has.
+    Released: only ``ffn_down`` and ``output_proj`` shrink with depth; the code lists ``o_proj`` too, a name that no
+    layer has.
     """
     if name == "action_queries":
         return config.init_std
+    if scale == "plain":
+        return 1.0 / math.sqrt(3 * parameter.shape[1])
     weight_std = math.sqrt(2.0 / (5.0 * config.width))  # 0.02113 at D = 896
     if "ffn_down" in name or "output_proj" in name:
         return weight_std / math.sqrt(config.mean_recurrence * len(config.core_taps))  # 0.00264
@@ -57,13 +67,19 @@ def _is_constant(name: str, parameter: Tensor) -> bool:
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, head: HeadConfig, seed: int) -> None:
-    """Overwrite every parameter of a model with children ``backbone``, ``proprio`` and ``head``."""
+def initialise(model: nn.Module, head: HeadConfig, seed: int, scale: HeadScale = "released") -> None:
+    """Overwrite every parameter of a model with children ``backbone``, ``proprio`` and ``head``.
+
+    A head of plain scale learns faster from nothing: its output layers do not shrink, and its gates are open.
+    """
     for name, parameter in model.named_parameters():
         if name == "backbone.action_queries.weight" or name.endswith(("bias", "mask_token")):
             parameter.zero_()  # the latents start at zero in the released code
+        elif name.endswith(".gate") and scale == "plain":
+            parameter.fill_(OPEN_GATE)
         elif not _is_constant(name, parameter):
-            std = _head_std(name.removeprefix("head."), head) if name.startswith("head.") else None
+            is_head = name.startswith("head.")
+            std = _head_std(name.removeprefix("head."), head, parameter, scale) if is_head else None
             draws = truncated_normal(generator("rdvla-weights", seed, name), tuple(parameter.shape))
             parameter.copy_(torch.from_numpy(draws * np.float32(std or _backbone_std(name, parameter))))
 

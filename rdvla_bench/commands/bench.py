@@ -20,6 +20,7 @@ from rich.table import Column, Table
 from rdvla_bench import registry
 from rdvla_bench.commands.bench_board import Boards, board_speed
 from rdvla_bench.commands.bench_calvin import Calvin, compare
+from rdvla_bench.commands.bench_depth import Depth, follow
 from rdvla_bench.commands.bench_identity import Identity, sweep
 from rdvla_bench.commands.bench_loops import Loop, Task, Trial, Worker
 from rdvla_bench.commands.bench_model import Model, measure
@@ -80,12 +81,13 @@ class Row:
 @command
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; return 0, or 1 if the two loops computed anything else than the same."""
-    options: Options | Calvin | Identity | Scaling | Model | Boards = tyro.cli(
+    options: Options | Calvin | Identity | Scaling | Model | Depth | Boards = tyro.cli(
         Annotated[Options, tyro.conf.subcommand("libero")]  # type: ignore[arg-type]
         | Annotated[Calvin, tyro.conf.subcommand("calvin")]
         | Annotated[Identity, tyro.conf.subcommand("identity")]
         | Annotated[Scaling, tyro.conf.subcommand("scaling")]
         | Annotated[Model, tyro.conf.subcommand("model")]
+        | Annotated[Depth, tyro.conf.subcommand("depth")]
         | Annotated[Boards, tyro.conf.subcommand("board")],
         args=sys.argv[1:] or ["libero"] if argv is None else argv,
         prog="python -m rdvla_bench.bench",
@@ -99,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
         return scale(options)
     if isinstance(options, Model):
         return measure(options)
+    if isinstance(options, Depth):
+        return follow(options)
     if isinstance(options, Boards):
         return board_speed(options)
     _check(options)

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from rdvla_bench.policies import rdvla
 from rdvla_bench.policies.rdvla.backbone import REGISTERS, Backbone, VisionTowers
 from rdvla_bench.policies.rdvla.config import HeadConfig, named_config
+from rdvla_bench.policies.rdvla.convnet import Seen
 from rdvla_bench.policies.rdvla.engine import DepthEngine, Inputs, Q
 from rdvla_bench.policies.rdvla.exit_rules import ExitRule, FixedDepth, MeanSquaredChange
 from rdvla_bench.policies.rdvla.head import RecurrentHead, RecurrentLayer, Tap, rotate
@@ -44,24 +45,26 @@ PAPER_DEPTH = 7.9
 def published_read(policy: RdvlaPolicy, obs: Observation) -> Inputs:
     """Return what the head reads of one query, all hidden states of all blocks having been made."""
     query, backbone = policy.prepare(obs), policy.model.backbone
-    patches = backbone.projector(_published_sight(backbone, query.pixels.to(policy.device), query.text))
+    token = policy.model.proprio(torch.from_numpy(query.proprio)[None].to(policy.device))
+    seen = _published_sight(backbone, query.pixels.to(policy.device), query.text, token)
+    patches = backbone.projector(seen.patches[0])
     words = backbone.llm.embed_tokens(torch.tensor(query.text, device=policy.device))
-    sequence = torch.cat([words[:1], patches, words[1:], backbone.action_queries.weight])[None]
+    sequence = torch.cat([words[:1], patches, words[1:], seen.latents[0]])[None]
     states = backbone.llm(inputs_embeds=sequence, output_hidden_states=True).hidden_states
     n_vision, start = len(patches), len(patches) + len(query.text) - 1
     latents = slice(start, start + backbone.config.latents)
     taps = {tap: Tap(states[tap][:, latents], states[tap][:, :n_vision]) for tap in backbone.taps}
-    return Inputs(taps, policy.model.proprio(torch.from_numpy(query.proprio)[None].to(policy.device)))
+    return Inputs(taps, token)
 
 
-def _published_sight(backbone: Backbone, pixels: Tensor, text: Sequence[int]) -> Tensor:
-    """Return the vision features of (cameras, 3, H, W) pixels, (V, fused); the published code has no convnet."""
+def _published_sight(backbone: Backbone, pixels: Tensor, text: Sequence[int], token: Tensor) -> Seen:
+    """Return what the language model is given of (cameras, 3, H, W) pixels; the published code has no convnet."""
     towers = backbone.vision
     if not isinstance(towers, VisionTowers):
-        return backbone.see(pixels[None], [text])[0]
+        return backbone.see(pixels[None], [text], token)
     dino = towers.dino(normalise(pixels, IMAGENET), output_hidden_states=True).hidden_states[-2][:, 1 + REGISTERS :]
     siglip = towers.siglip(normalise(pixels, HALVES), output_hidden_states=True).hidden_states[-2]
-    return torch.cat([dino, siglip], dim=-1).flatten(0, 1)
+    return Seen(torch.cat([dino, siglip], dim=-1).flatten(0, 1)[None], backbone.action_queries.weight[None])
 
 
 def published_loop(head: RecurrentHead, inputs: Inputs, unit_noise: Tensor, rule: ExitRule) -> Stop:

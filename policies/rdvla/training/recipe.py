@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from rdvla_bench.errors import UsageError
-from rdvla_bench.policies.rdvla.config import Start
+from rdvla_bench.policies.rdvla.config import HeadScale, Start
 
 Schedule = Literal["constant", "cosine"]
 Freeze = Literal["none", "vision", "backbone"]
@@ -72,6 +72,8 @@ class Recipe:
     """Depths drawn above are cut to it (released: 64)."""
     start: Start = "noise"
     """What the scratchpad starts from: noise (released), or zero, a baseline without randomness."""
+    head_scale: HeadScale = "released"
+    """Initial scale of the head: released, or plain (PyTorch's own, gates open), which learns faster from nothing."""
     adapter_rate: float = 1.0
     """Learning rate of the adapter, which lets the scratchpad in, as a share of all others' (released: 1)."""
     freeze: Freeze = "none"
@@ -97,6 +99,9 @@ class Recipe:
             raise UsageError(f"learning_rate {self.learning_rate:g}: expected a finite number above 0")
         _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, f"0 to steps ({self.steps})")
         _require(0 <= self.adapter_rate <= 1, "adapter_rate", self.adapter_rate, "0 to 1")
+        _require(
+            self.head_scale in get_args(HeadScale), "head_scale", self.head_scale, " or ".join(get_args(HeadScale))
+        )
         _require(self.start in get_args(Start), "start", self.start, " or ".join(get_args(Start)))
         _require(0 <= self.ema < 1, "ema", self.ema, "0 (off) up to, not including, 1")
         _require(self.seed >= 0, "seed", self.seed, "0 or more")

@@ -65,7 +65,7 @@ class Trainer:
         self.data = data
         self.device = torch.device(device)
         self.step = 0
-        self.model = untrained(config, recipe.seed)
+        self.model = untrained(config, recipe.seed, recipe.head_scale)
         self.initial_sha256: str | None = None  # of the weights at step 0, where they were not drawn
         self.vocabulary = initial.vocabulary if initial else ""
         if initial:
