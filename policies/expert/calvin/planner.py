@@ -60,7 +60,7 @@ def plan(view: View, start: FloatArray, attempt: int) -> Program:
         before = start[list(view["blocks"]).index(name)]
         side, block = 1.0 if last == "left" else -1.0, view["blocks"][name]
         if verb == "rotate":
-            return rotate(view, name, side * _TURN - float(wrap(block["yaw"] - before[3])), attempt)
+            return rotate(view, name, side * _TURN - float(wrap(block["yaw"] - before[3])), attempt, before[:2])
         return push(view, name, -side * _WAY - float(block["pos"][0] - before[0]), attempt)
     slide = view["joints"]["slide"]
     if verb == "move_slider_left":

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rdvla_bench.policies.expert.calvin.blocks import BACK, RIGHT, SILL, footprint, grasp_yaws, is_on, others
+from rdvla_bench.policies.expert.calvin.blocks import BACK, IN_DRAWER, RIGHT, SILL, footprint, grasp_yaws, is_on, others
 from rdvla_bench.policies.expert.calvin.move import CLOSED, OPEN, Move, View
 from rdvla_bench.policies.expert.calvin.places import BUTTON_RING, TABLE_EDGE, TABLE_SIDES, TABLE_TOP, drawer_room
 from rdvla_bench.policies.expert.calvin.put import is_spot, place_in_drawer, put_away, set_down
@@ -17,14 +17,17 @@ from rdvla_bench.policies.expert.geometry import FloatArray
 
 _BRAKE = 0.045  # m before the end of a push at which the hand turns back: the block slides on, free of the fingers
 _COAST = 0.02  # m that it slides at most beyond where it was to go
+_STRAY = 0.08  # m from its place beyond which a block is brought back before it is turned; 0.1 void the task
 _DROP = 0.008  # m that a turned or carried block falls, so that it is free when it lies down
 _LOW = 0.468  # m, height of the tool point while the fingers push
 _ACROSS, _ALONG = 0.0105, 0.027  # m, half the closed fingers' thickness, and half their width along the opening
 _NO_ROOM = -0.075  # m, y beyond which the hand cannot turn across the push: the door's handle is near
 
 
-def rotate(view: View, name: str, angle: float, attempt: int) -> Program:
-    """Return the moves that turn block ``name`` on the table by ``angle`` rad more."""
+def rotate(view: View, name: str, angle: float, attempt: int, home: FloatArray) -> Program:
+    """Return the moves that turn block ``name`` on the table by ``angle`` rad more, near ``home`` (2,) where it was."""
+    if float(np.linalg.norm(view["blocks"][name]["pos"][:2] - home)) > _STRAY:
+        return _bring_home(view, name, angle, attempt, home)
     reachable = [yaw for yaw in grasp_yaws(view, name) if YAWS[0] <= yaw + angle <= YAWS[1]]
     if view["blocks"][name]["held"] and YAWS[0] <= yaw_of(view["target_euler"][2]) + angle <= YAWS[1]:
         taken: Program = ()
@@ -43,11 +46,22 @@ def rotate(view: View, name: str, angle: float, attempt: int) -> Program:
     )
 
 
+def _bring_home(view: View, name: str, angle: float, attempt: int, home: FloatArray) -> Program:
+    """Return the moves that take block ``name`` up, or set the held one down at ``home``, turned if the wrist can."""
+    if not view["blocks"][name]["held"]:
+        return lift(view, name, attempt)
+    goal = np.array([*home, TABLE_TOP + footprint(view, name).height + _DROP])
+    can_turn = YAWS[0] <= yaw_of(view["target_euler"][2]) + angle <= YAWS[1]
+    return set_down(view, name, goal, angle if can_turn else 0.0)
+
+
 def push(view: View, name: str, way: float, attempt: int) -> Program:
     """Return the moves that push block ``name`` by ``way`` m along x, or carry it where something is in between."""
     if view["blocks"][name]["held"]:
         return carry(view, name, way, attempt)
     block = footprint(view, name)
+    if block.pos[2] < IN_DRAWER:
+        return lift(view, name, attempt)
     side = 1.0 if way > 0 else -1.0
     reach = block.reach(RIGHT)
     yaw = EASE if block.pos[1] > _NO_ROOM else min((0.0, np.pi), key=lambda y: abs(y - yaw_of(view["target_euler"][2])))
