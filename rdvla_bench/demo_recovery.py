@@ -40,6 +40,8 @@ class RecoveryRecipe:
     """Share of the hand-overs that come later than that."""
     late: float = 2.0
     """The latest of them, in usual lengths."""
+    within: float = 2.5
+    """Usual lengths that the expert has at least; what takes it longer shows no way worth learning."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -51,6 +53,7 @@ class RecoveryRecipe:
             ("usual", self.usual is None or 0 < self.usual <= 1, "more than 0, at most 1"),
             ("late_share", 0 <= self.late_share <= 1, "0 to 1"),
             ("late", 1 <= self.late <= 10, "1 to 10"),
+            ("within", 1 <= self.within <= 10, "1 to 10"),
         ):
             if not holds:
                 raise UsageError(f"recovery.{name} {getattr(self, name)}: expected {expected}")
@@ -60,9 +63,14 @@ class RecoveryRecipe:
         return self if self.usual is not None else replace(self, usual=USUAL.get(benchmark, _OTHERS))
 
     @property
-    def longest(self) -> float:
-        """Return the latest hand-over in the benchmark's step caps; the recipe has nothing left open."""
-        return (_OTHERS if self.usual is None else self.usual) * self.late
+    def length(self) -> float:
+        """Return the usual length in the benchmark's step caps."""
+        return _OTHERS if self.usual is None else self.usual
+
+    @property
+    def patience(self) -> float:
+        """Return the step cap of a recovery, the driver's part included, in the benchmark's own."""
+        return self.length * (self.late + self.within)
 
     def describe(self) -> dict[str, Any]:
         """Return plain data for the manifest."""
@@ -74,7 +82,7 @@ def steps_before(recipe: RecoveryRecipe, cap: int, episode: Episode, subtask: in
     rng = generator("hand-over", episode.seed, episode.suite, episode.task, episode.start, subtask)
     kind, where = rng.random(2)
     lengths = 1.0 + where * (recipe.late - 1.0) if kind < recipe.late_share else where
-    return max(1, round(float(lengths) * recipe.longest / recipe.late * cap))
+    return max(1, round(float(lengths) * recipe.length * cap))
 
 
 class Mirrored(Started):

@@ -134,7 +134,7 @@ def test_a_folder_holds_one_driver_and_no_plain_demonstrations(
     recoveries(tmp_path / "a", "--episodes", "1")
     config = json.loads((tmp_path / "a" / "demos.json").read_text())["config"]
     assert config["driver"] == "fake-driver"
-    assert config["recovery"] == {"usual": 0.5, "late_share": 0.3, "late": 2.0}
+    assert config["recovery"] == {"usual": 0.5, "late_share": 0.3, "late": 2.0, "within": 2.5}
     assert {"driver_card", "driver_weights", "driver_weights_sha256"} <= config.keys()
     assert recoveries(tmp_path / "a", "--episodes", "1", "--driver-set", "pace=0.2") == 2
     assert "driver_card" in capsys.readouterr().err
@@ -177,7 +177,7 @@ def test_hand_overs_come_under_way_and_a_share_of_them_late() -> None:
     assert (drawn.min(), drawn.max()) == (1, 200)
     assert np.mean(drawn > 100) == pytest.approx(0.3, abs=0.03)
     assert np.median(drawn[drawn <= 100]) == pytest.approx(50, abs=4)
-    assert RecoveryRecipe().of("calvin").longest < RecoveryRecipe().of("libero").longest
+    assert RecoveryRecipe().of("calvin").length < RecoveryRecipe().of("libero").length
 
 
 class Rows:

@@ -116,7 +116,7 @@ class DemoPlan:
             "expert": self.expert,
             "benchmark": self.suites[0].benchmark,
             "protocol": protocol(self.suites[0].default_protocol).hash,
-            "patience": PATIENCE,
+            "patience": self.recovery.patience if driver else PATIENCE,
             "seed": self.seed,
             "noise": self.noise.describe(),
             "frames": asdict(self.rule),

@@ -52,8 +52,8 @@ class DemoJob(Job):
 
     @property
     def patience(self) -> float:
-        """Return the step cap of an episode, in the benchmark's own: what a driver has comes on top."""
-        return PATIENCE + (self.driver.recipe.longest if self.driver else 0.0)
+        """Return the step cap of an episode, in the benchmark's own."""
+        return self.driver.recipe.patience if self.driver else PATIENCE
 
     def make_worker(self, name: str = "local", policy: Policy | None = None) -> Worker:
         """Return a recorder."""
