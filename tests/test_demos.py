@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdvla_bench.demo_file import load, path_of
+from rdvla_bench.demo_file import Stored, load, path_of
 from rdvla_bench.demo_noise import Bursts, NoiseRecipe, advance, begin
 from rdvla_bench.demo_record import FrameRule, Take, kept_frames
 from rdvla_bench.record import Result
@@ -26,6 +26,7 @@ pytest.importorskip("torch")
 from rdvla_fake_arm import FakeArm
 
 from rdvla_bench.commands.demos import main
+from rdvla_bench.commands.demos_folder import goal_rows
 from rdvla_bench.policies.rdvla.config import NANO
 from rdvla_bench.policies.rdvla.stored_images import shrink
 from rdvla_bench.policies.rdvla.trained import TrainedInterface
@@ -489,3 +490,13 @@ def test_an_export_is_completed_and_its_folder_is_its_own(tmp_path: Path, capsys
     assert _lerobot(tmp_path / "lerobot").fingerprint == before
     assert demos(tmp_path / "others", *common, "--seed", "1") == 2
     assert "holds something else than these demonstrations" in capsys.readouterr().err
+
+
+def test_a_frame_names_the_frame_where_the_gripper_next_switches_or_else_the_tasks_last() -> None:
+    grip = np.array([-1, -1, -1, -1, 1, 1, 1, -1, -1, -1, -1, 1], np.float32)
+    stored = Stored(
+        about={"segments": [[0, 9], [9, 12]]},
+        arrays={"frames": np.array([0, 2, 5, 6, 8, 9, 10]), "labels": np.stack([grip, grip], axis=1)},
+    )
+    # Closes at 4, opens at 7, the second task begins at 9 and closes at 11, after its last kept frame.
+    assert goal_rows(stored) == [2, 2, 4, 4, 4, 6, 6]

@@ -292,3 +292,46 @@ def test_an_adapter_rate_of_zero_leaves_the_adapter_alone_and_nothing_else() -> 
     same = {name for name, p in learner.model.named_parameters() if torch.equal(p, before[name])}
     assert "head.adapter.weight" in same
     assert "head.prelude.0.q_self.weight" not in same
+
+
+class WithGoals(FakeDemonstrations):
+    """Samples that name where the tool goes next."""
+
+    def __getitem__(self, index: int) -> Sample:
+        return {**super().__getitem__(index), "goal": np.full(8, 0.1 * index, np.float32)}
+
+
+GUESSING = replace(RECIPE, goal_weight=0.5)
+
+
+def test_a_guess_of_the_next_goal_trains_the_backbone_and_stays_out_of_the_model(tmp_path: Path) -> None:
+    with Session(tmp_path, Trainer(GUESSING, tiny_config(), WithGoals(5))) as session:
+        finish(session, GUESSING.steps)
+        session.save()
+    plain = trainer()
+    for _ in range(RECIPE.steps):
+        plain.advance()
+    guessed = load_file(tmp_path / MODEL)
+    assert set(guessed) == set(plain.weights())
+    name = "backbone.projector.fc1.weight"
+    assert not torch.equal(guessed[name], plain.weights()[name])
+
+
+def test_a_run_with_a_guess_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = Trainer(GUESSING, tiny_config(), WithGoals(5))
+    for _ in range(4):
+        whole.advance()
+    first = Trainer(GUESSING, tiny_config(), WithGoals(5))
+    for _ in range(2):
+        first.advance()
+    first.save(tmp_path / "state")
+    second = Trainer(GUESSING, tiny_config(), WithGoals(5))
+    second.restore(tmp_path / "state")
+    for _ in range(2):
+        second.advance()
+    assert all(torch.equal(tensor, second.trained[name]) for name, tensor in whole.trained.items())
+
+
+def test_a_guess_without_goals_in_the_data_is_refused() -> None:
+    with pytest.raises(UsageError, match="goal_weight wants demonstrations that name"):
+        trainer(GUESSING)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rdvla_bench.demo_file import EPISODES, IMAGE, Stored, load, path_of
 from rdvla_bench.errors import RunMismatch, UsageError
 from rdvla_bench.plan import differences
@@ -163,6 +165,7 @@ def _chained(first: Sample, rest: Iterator[Sample]) -> Iterator[Sample]:
 def samples(stored: Stored) -> Iterator[Sample]:
     """Yield the kept frames of one demonstration."""
     arrays = stored.arrays
+    goals = goal_rows(stored)
     cameras = {name.removeprefix(IMAGE): pixels for name, pixels in arrays.items() if name.startswith(IMAGE)}
     for row in range(stored.n_frames):
         yield {
@@ -170,7 +173,25 @@ def samples(stored: Stored) -> Iterator[Sample]:
             "proprio": arrays["proprio"][row],
             "instruction": stored.about["instructions"][arrays["instruction"][row]],
             "chunk": arrays["chunk"][row],
+            "goal": arrays["proprio"][goals[row]],
         }
+
+
+def goal_rows(stored: Stored) -> list[int]:
+    """Return for each kept frame the one that shows where the gripper next opens or closes, or where its task ends.
+
+    It is the first kept frame from the switch on; where none is left in the task, the task's last.
+    """
+    frames, grip = stored.arrays["frames"], np.sign(stored.arrays["labels"][:, -1])
+    switches = np.flatnonzero(np.diff(grip)) + 1
+    rows: list[int] = []
+    for step in frames:
+        first, end = next(segment for segment in stored.about["segments"] if segment[0] <= step < segment[1])
+        inside = np.flatnonzero((frames >= first) & (frames < end))
+        ahead = switches[(switches > step) & (switches < end)]
+        since = inside[frames[inside] >= ahead[0]] if len(ahead) else inside[-1:]
+        rows.append(int(since[0] if len(since) else inside[-1]))
+    return rows
 
 
 def _count(tasks: dict[str, dict[str, Any]], name: str, stored: Stored) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdvla_bench.policies.rdvla.trained import TrainedInterface
-from rdvla_bench.policies.rdvla.training.dataset import Dataset
+from rdvla_bench.policies.rdvla.training.dataset import Dataset, Sample
 from rdvla_bench.seeding import generator
 
 
@@ -22,6 +22,7 @@ class Batch(NamedTuple):
     texts: list[Sequence[int]]  # prompt tokens
     proprio: Tensor  # (B, P) normalised
     chunk: Tensor  # (B, K, A) normalised
+    goal: Tensor | None = None  # (B, 3) normalised: where the tool is when the gripper next opens or closes
 
 
 class DataOrder:
@@ -67,4 +68,12 @@ def collate(
         [interface.tokens(s["instruction"]) for s in samples],
         torch.from_numpy(proprio).to(device),
         torch.from_numpy(chunk).to(device),
+        _goal(data, samples, device),
     )
+
+
+def _goal(data: Dataset, samples: Sequence[Sample], device: torch.device) -> Tensor | None:
+    goals = [sample["goal"] for sample in samples if "goal" in sample]
+    if len(goals) < len(samples):
+        return None
+    return torch.from_numpy(data.statistics.proprio.normalise(np.stack(goals))[:, :3].copy()).to(device)

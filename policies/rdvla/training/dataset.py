@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypedDict
+from typing import NotRequired, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class Sample(TypedDict):
     proprio: NDArray[np.float32]  # (P,) as the env gives it
     instruction: str
     chunk: NDArray[np.float32]  # (K, A) in the env's own convention, gripper -1 open, +1 close
+    goal: NotRequired[NDArray[np.float32]]  # (P,) proprioception where the gripper next opens or closes, or at the end
 
 
 class Dataset(Protocol):

@@ -78,6 +78,9 @@ class Recipe:
     """Learning rate of the adapter, which lets the scratchpad in, as a share of all others' (released: 1)."""
     freeze: Freeze = "none"
     """What is not trained: vision (the towers, as the paper says) or the backbone (towers, projector, language)."""
+    goal_weight: float = 0.0
+    """Weight of a second loss, for training alone: the L1 distance of a guess, read off the language model's latents,
+    from where the tool will be when the gripper next opens or closes. The guess is not kept."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is exported; 0 exports the weights themselves."""
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -2,7 +2,7 @@
 
     manifest.json     format, chunk: [K, A], proprio: P, instructions, statistics, shards: [{file, n_samples, sha256}]
     shard-00000.npz   image_<camera> (n, H, W, 3) uint8 | proprio (n, P) float32 | chunk (n, K, A) float32
-                      instruction (n,) int32, an index into the manifest's list
+                      instruction (n,) int32, an index into the manifest's list | goal (n, P) float32, if there is one
 
 Shards are memory-mapped: a sample costs the pages it lies on, not its shard. The manifest is written last and at
 once, so a folder whose writing was interrupted has none and is refused.
@@ -85,6 +85,8 @@ def _columns(group: list[Sample], instructions: dict[str, int]) -> Arrays:
     }
     columns["proprio"] = np.stack([sample["proprio"] for sample in group]).astype(np.float32)
     columns["chunk"] = np.stack([sample["chunk"] for sample in group]).astype(np.float32)
+    if "goal" in group[0]:
+        columns["goal"] = np.stack([sample["goal"] for sample in group]).astype(np.float32)
     numbers = [instructions.setdefault(sample["instruction"], len(instructions)) for sample in group]
     columns["instruction"] = np.array(numbers, np.int32)
     return columns
@@ -134,12 +136,15 @@ class ShardedDataset:
         columns = self._columns[shard]
         row = index - (self._ends[shard - 1] if shard else 0)
         images = {name.removeprefix(IMAGE): np.array(c[row]) for name, c in columns.items() if name.startswith(IMAGE)}
-        return {
+        sample: Sample = {
             "images": images,
             "proprio": np.array(columns["proprio"][row]),
             "instruction": self._instructions[columns["instruction"][row]],
             "chunk": np.array(columns["chunk"][row]),
         }
+        if "goal" in columns:
+            sample["goal"] = np.array(columns["goal"][row])
+        return sample
 
     def motions(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return all actions (n K, A) and all proprioceptions (n, P)."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ from rdvla_bench.policies.rdvla.trained import TrainedInterface
 from rdvla_bench.policies.rdvla.training.augmentation import Augmenter
 from rdvla_bench.policies.rdvla.training.batches import DataOrder, collate
 from rdvla_bench.policies.rdvla.training.checkpoints import State, read_state, write_state
-from rdvla_bench.policies.rdvla.training.dataset import Dataset, check_fit
+from rdvla_bench.policies.rdvla.training.dataset import Dataset, DatasetError, check_fit
 from rdvla_bench.policies.rdvla.training.depth_sampling import DepthDistribution
 from rdvla_bench.policies.rdvla.training.initial import Initial
 from rdvla_bench.policies.rdvla.training.objective import l1_loss, unroll
@@ -27,6 +28,7 @@ from rdvla_bench.seeding import generator
 CLIP = 1.0  # largest norm of the gradient of all weights together (released)
 NEVER_TRAINED = "head.gamma_init"  # no gradient reaches it in the released code
 ADAPTER = "head.adapter.weight"
+GUESS = "guess."
 FROZEN: Mapping[Freeze, tuple[str, ...]] = {"none": (), "vision": ("backbone.vision.",), "backbone": ("backbone.",)}
 
 
@@ -73,6 +75,10 @@ class Trainer:
             self.initial_sha256 = digest(self.model)
         self.model.to(self.device).train()
         self.trained = _trainable(self.model, recipe.freeze)
+        self.guess = _guess(config.head.width, recipe.seed).to(self.device) if recipe.goal_weight else None
+        if self.guess is not None:
+            _require_goals(data)
+            self.trained = {f"{GUESS}{name}": p for name, p in self.guess.named_parameters()} | self.trained
         # AdamW with torch's own betas and weight decay, as released.
         *others, adapter = self.trained.values()
         self.optimiser = torch.optim.AdamW([{"params": others}, {"params": [adapter]}], lr=recipe.learning_rate)
@@ -113,8 +119,14 @@ class Trainer:
         head = self.config.head
         shape = (self.recipe.batch_size, head.chunk, head.width)
         noise = torch.from_numpy(truncated_normal(generator("rdvla-train-noise", self.recipe.seed, step), shape))
-        conditioning = self.model.condition(batch.pixels, batch.texts, batch.proprio)
-        return l1_loss(unroll(self.model.head, conditioning, noise.to(self.device), depth), batch.chunk)
+        token = self.model.proprio(batch.proprio)
+        taps = self.model.backbone(batch.pixels, batch.texts, token)
+        conditioning = self.model.head.condition(taps, token)
+        loss = l1_loss(unroll(self.model.head, conditioning, noise.to(self.device), depth), batch.chunk)
+        if self.guess is None or batch.goal is None:
+            return loss
+        latents = taps[head.taps[-1]].latents.mean(dim=1)
+        return loss + self.recipe.goal_weight * l1_loss(self.guess(latents), batch.goal)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -123,7 +135,12 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights to export: all of the model's, the trained ones averaged if the recipe says so."""
-        return {name: p.detach() for name, p in self.model.named_parameters()} | self.average
+        average = {name: p for name, p in self.average.items() if not name.startswith(GUESS)}
+        return {name: p.detach() for name, p in self.model.named_parameters()} | average
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        """Return all parameters by name, the guess's among them."""
+        return dict(self.model.named_parameters()) | self.trained
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on, replacing ``path`` at once."""
@@ -133,7 +150,7 @@ class Trainer:
             path,
             State(
                 step=self.step,
-                weights={name: p.detach() for name, p in self.model.named_parameters()},
+                weights={name: p.detach() for name, p in self._parameters().items()},
                 moments={names[index]: dict(values) for index, values in moments.items()},
                 average=self.average,
             ),
@@ -146,7 +163,7 @@ class Trainer:
         Raises:
             CheckpointError: the file is damaged or of another model.
         """
-        parameters = dict(self.model.named_parameters())
+        parameters = self._parameters()
         state = read_state(path, weights=parameters, trained=self.trained, averaged=self.average)
         for name, parameter in parameters.items():
             parameter.copy_(state.weights[name])
@@ -160,6 +177,21 @@ class Trainer:
             }
         )
         self.step = state.step
+
+
+def _guess(width: int, seed: int) -> nn.Linear:
+    """Return the layer that guesses the tool's next goal."""
+    guess = nn.Linear(width, 3)
+    draws = truncated_normal(generator("rdvla-train-guess", seed), (3, width))
+    with torch.no_grad():
+        guess.weight.copy_(torch.from_numpy(draws / np.float32(width**0.5)))
+        guess.bias.zero_()
+    return guess
+
+
+def _require_goals(data: Dataset) -> None:
+    if "goal" not in data[0] or "goal" not in data[len(data) - 1]:
+        raise DatasetError("goal_weight wants demonstrations that name the tool's next goal: record them anew")
 
 
 def _trainable(model: RdvlaModel, freeze: Freeze) -> dict[str, nn.Parameter]:
