@@ -71,7 +71,7 @@ class _Eye(nn.Module):
 def _places(x: Tensor) -> Tensor:
     """Return where each channel of (B, C, H, W) is most active: (B, 2 C), -1 to 1 across and then down."""
     height, width = x.shape[-2:]
-    share = torch.softmax(x.flatten(2) * SHARPNESS, dim=-1).unflatten(2, (height, width))
+    share = torch.softmax(x.flatten(2) * SHARPNESS, dim=-1).view(x.shape)
     across, down = (torch.linspace(-1, 1, n, device=x.device) for n in (width, height))
     return torch.cat([(share.sum(2) * across).sum(-1), (share.sum(3) * down).sum(-1)], dim=1)
 

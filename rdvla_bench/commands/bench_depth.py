@@ -130,7 +130,7 @@ def _rows(policy: RdvlaPolicy, data: Dataset, depths: Sequence[int], n_samples: 
                     )
                     found[depth].append(np.array([float(m.flatten(1).mean(dim=1).sum()) for m in measures]))
                 before = answer
-    return [Row(depth, *(sum(sums) / len(frames)).tolist()) for depth, sums in found.items()]  # type: ignore[arg-type]
+    return [Row(depth, *(np.sum(sums, axis=0) / len(frames)).tolist()) for depth, sums in found.items()]
 
 
 def _observation(sample: Sample) -> Observation:
