@@ -154,3 +154,12 @@ def test_resizing_in_bands_is_the_whole_matrix(source: int, target: int) -> None
     matrix = _transform(source, target).double()
     wanted = matrix @ (torch.from_numpy(image).permute(2, 0, 1).double() / 255) @ matrix.T
     torch.testing.assert_close(resize(image, target), wanted.clamp(0, 1).float(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("start", ["noise", "zero"])
+def test_a_prepared_head_starts_from_the_scratchpad_that_its_head_starts_from(start) -> None:
+    head = RdvlaModel(replace(NANO, head=replace(NANO.head, start=start))).head
+    unit_noise = torch.randn(2, NANO.head.chunk, NANO.head.width, generator=torch.Generator().manual_seed(0))
+    wanted = head.scratchpad(unit_noise)
+    assert bool(wanted.any()) == (start == "noise")
+    torch.testing.assert_close(PreparedHead(head).scratchpad(unit_noise), wanted)
