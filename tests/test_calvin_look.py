@@ -159,7 +159,7 @@ def test_a_varied_look_is_a_function_of_its_seed_in_every_process():
     assert done.stdout.split() == here[::-1]
 
 
-RECORDED_LOOKS = {(0, "A"): "d66105036b10", (1, "B"): "df6b9f01c2e9", (7, "C"): "e650d2cb2438"}
+RECORDED_LOOKS = {(0, "A"): "5361257a16b7", (1, "B"): "82bd9cb78f3b", (7, "C"): "dac4a8800743"}
 # numpy 2.4.6; a change means that demonstrations recorded before it show other woods than their seed does now
 
 

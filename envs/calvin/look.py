@@ -38,6 +38,7 @@ BLOCK_COLOURS: Mapping[str, Colour] = {
     "pink": (1.0, 0.0, 1.0, 1.0),
 }
 
+_SEEN = ("A", "B", "C")  # scenes of the demonstrations
 _TINTED = (BASE, "plank_link", "slide_link", "drawer_link")
 _ARM = {
     **{f"panda_link{i}": f"visual/link{i}.obj" for i in range(1, 7)},
@@ -118,12 +119,13 @@ def _rgb(colour: NDArray[np.float64]) -> tuple[int, int, int]:
 def varied(seed: int) -> Procedural:
     """Return the procedural look in paint of its own, a function of ``seed``; no evaluation shows it.
 
-    Woods: any mix of the four scenes' light tones, with more or less red, green and blue (0.75 to 1.2), late wood half
-    to nine tenths as bright, 8 to 22 rings; half of the doors have the table's. The light on the table, and the floor's
-    lighter grey: 0.75 to 1 of what they are. Its darker grey: 20 to 49 of 255 less. The switch: 0.3 to 0.5.
+    Woods: any mix of the light tones of scenes A, B and C (not D's, which only evaluations show), with more or less
+    red, green and blue (0.75 to 1.2), late wood half to nine tenths as bright, 8 to 22 rings; half of the doors have
+    the table's. The light on the table, and the floor's lighter grey: 0.75 to 1 of what they are. Its darker grey: 20
+    to 49 of 255 less. The switch: 0.3 to 0.5.
     """
     rng = generator("calvin-varied-look", seed)
-    known = np.array([wood.light for wood, _ in WOODS.values()], np.float64)
+    known = np.array([WOODS[scene][0].light for scene in _SEEN], np.float64)
 
     def wood() -> Wood:
         light = np.clip(rng.dirichlet(np.ones(len(known))) @ known * rng.uniform(0.75, 1.2, 3), 0, 255)

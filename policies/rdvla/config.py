@@ -223,7 +223,7 @@ NANO_CONV = replace(
         NANO.backbone,
         dino=None,
         siglip=None,
-        convnet=ConvNet(stem=4, channels=(32, 64, 128, 128)),
+        convnet=ConvNet(stem=4, channels=(32, 64, 128, 128), blocks=0),
         image_size=96,
         patch=32,
         latents=8,

@@ -58,6 +58,17 @@ class TrainedInterface(UntrainedInterface):
         scaled = self.statistics.proprio.normalise(proprio)
         return read_proprio(self._sizes.convention, self._sizes.rotation, proprio, scaled)
 
+    def moved(self, slides: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what proprioception changes by, (B, P), if the far camera's picture slides by (B, 2) pixels.
+
+        Pixels are those of the network's pictures, down and right; the tool's position comes first in proprioception.
+        """
+        convention = self._sizes.convention
+        offsets = np.zeros((len(slides), convention.n_proprio), np.float32)
+        if camera := convention.far_camera:
+            offsets[:, :3] = slides / self._config.image_size @ np.array([camera.down, camera.across])
+        return offsets
+
     def actions(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Restore the units, cut the gripper to its sign, clip."""
         actions = self.statistics.action.restore(np.clip(chunk, -1.0, 1.0))

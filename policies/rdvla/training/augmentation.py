@@ -27,12 +27,25 @@ class Augmenter:
     seed: int
     step: int
 
+    def slide(self, place: int) -> tuple[int, int]:
+        """Return by how many pixels down and to the right the fixed camera's picture and the world slide."""
+        if not self.strength.slide:
+            return 0, 0
+        rng = generator("rdvla-train-slide", self.seed, self.step, place)
+        down, right = (int(n) for n in rng.integers(-self.strength.slide, self.strength.slide + 1, 2))
+        return down, right
+
     def __call__(self, pixels: Tensor, place: int) -> Tensor:
         """Return the changed (cameras, 3, S, S) in [0, 1] of the sample at ``place`` in the batch."""
         if not self.strength.is_on:
             return pixels
         rng = generator("rdvla-train-augment", self.seed, self.step, place)
-        return torch.stack([_change(image, self.strength, rng) for image in pixels])
+        far, *others = pixels
+        slid = shift(far, *self.slide(place))
+        return torch.stack([_change(image, self.strength, rng) for image in (slid, *others)])
+
+
+UNCHANGED = Augmenter(Augmentation(), 0, 0)
 
 
 def _change(image: Tensor, strength: Augmentation, rng: np.random.Generator) -> Tensor:

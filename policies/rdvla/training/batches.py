@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdvla_bench.policies.rdvla.trained import TrainedInterface
+from rdvla_bench.policies.rdvla.training.augmentation import UNCHANGED, Augmenter
 from rdvla_bench.policies.rdvla.training.dataset import Dataset, Sample
 from rdvla_bench.seeding import generator
 
@@ -51,29 +52,30 @@ def collate(
     indices: list[int],
     interface: TrainedInterface,
     device: torch.device,
-    augment: Callable[[Tensor, int], Tensor] = lambda pixels, _: pixels,
+    augment: Augmenter = UNCHANGED,
 ) -> Batch:
     """Read the samples as a policy with these weights will see them, and normalise their chunks.
 
-    ``augment`` changes the (cameras, 3, H, W) pixels of the sample at a place in the batch.
+    ``augment`` changes the pixels of each, and moves tool and goal where it slides the world.
     """
     samples = [data[index] for index in indices]
+    moved = interface.moved(np.array([augment.slide(place) for place in range(len(samples))]))
     cameras = interface.cameras
     views = [torch.stack([interface.image(s["images"][camera]) for camera in cameras]) for s in samples]
     pixels = torch.stack([augment(view, place) for place, view in enumerate(views)])
-    proprio = interface.proprio(np.stack([s["proprio"] for s in samples]))
+    proprio = interface.proprio(np.stack([s["proprio"] for s in samples]) + moved)
     chunk = data.statistics.action.normalise(np.stack([s["chunk"] for s in samples]))
     return Batch(
         pixels.to(device),
         [interface.tokens(s["instruction"]) for s in samples],
         torch.from_numpy(proprio).to(device),
         torch.from_numpy(chunk).to(device),
-        _goal(data, samples, device),
+        _goal(data, samples, moved, device),
     )
 
 
-def _goal(data: Dataset, samples: Sequence[Sample], device: torch.device) -> Tensor | None:
+def _goal(data: Dataset, samples: Sequence[Sample], moved: NDArray[np.float32], device: torch.device) -> Tensor | None:
     goals = [sample["goal"] for sample in samples if "goal" in sample]
     if len(goals) < len(samples):
         return None
-    return torch.from_numpy(data.statistics.proprio.normalise(np.stack(goals))[:, :3].copy()).to(device)
+    return torch.from_numpy(data.statistics.proprio.normalise(np.stack(goals) + moved)[:, :3].copy()).to(device)

@@ -156,8 +156,9 @@ def is_trained_here(path: Path) -> bool:
 def config_from_json(fields: Mapping[str, Any]) -> RdvlaConfig:
     """Rebuild the sizes that ``RdvlaConfig.to_json`` wrote."""
     backbone, head = dict(fields["backbone"]), dict(fields["head"])
-    for stack in ("dino", "siglip", "llm"):
-        backbone[stack] = Transformer(**backbone[stack]) if backbone.get(stack) else None
+    backbone["llm"] = Transformer(**backbone["llm"])
+    for tower in ("dino", "siglip"):
+        backbone[tower] = Transformer(**backbone[tower]) if backbone.get(tower) else None
     if convnet := backbone.get("convnet"):
         backbone["convnet"] = ConvNet(**{**convnet, "channels": tuple(convnet["channels"])})
     backbone["cameras"] = tuple(backbone["cameras"])

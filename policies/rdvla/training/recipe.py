@@ -20,6 +20,9 @@ class Augmentation:
 
     shift: int = 0
     """Largest shift, in pixels of the image that the vision towers see (nano: 64, rdvla-0.5b: 224)."""
+    slide: int = 0
+    """Largest shift, in the same pixels, of the fixed camera's picture and the tool's place (and goal) with it, as if
+    the whole world had moved: where things are has to be seen, not remembered. Only for a far camera (CALVIN)."""
     brightness: float = 0.0
     """Largest change of every value, of the range 0 to 1."""
     contrast: float = 0.0
@@ -33,7 +36,9 @@ class Augmentation:
         Raises:
             UsageError: naming the value and what is allowed.
         """
-        _require(0 <= self.shift <= LARGEST_SHIFT, "augmentation.shift", self.shift, f"0 to {LARGEST_SHIFT}")
+        for name in ("shift", "slide"):
+            most = f"0 to {LARGEST_SHIFT}"
+            _require(0 <= getattr(self, name) <= LARGEST_SHIFT, f"augmentation.{name}", getattr(self, name), most)
         for name in ("brightness", "contrast", "saturation"):
             _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 to 1")
 
@@ -64,6 +69,11 @@ class Recipe:
     """After the warm-up: constant (released) or a cosine to 0 at the last step."""
     warmup_steps: int = 0
     """Steps of linear warm-up. Released: 0."""
+    eyes_steps: int = 0
+    """The first of the steps train the eyes alone (convnet, words, projector of proprioception): a small network, not
+    kept, guesses chunk and goal from what the language model would be given. A fifth of the time a step."""
+    eyes_learning_rate: float = 2e-3
+    """Peak of the schedule of those steps, which has the warm-up and a cosine to 0 of its own."""
     mean_depth: int = 32
     """Mean of the sampled depths before clipping (mu in the paper)."""
     min_depth: int = 1
@@ -79,8 +89,8 @@ class Recipe:
     freeze: Freeze = "none"
     """What is not trained: vision (the towers, as the paper says) or the backbone (towers, projector, language)."""
     goal_weight: float = 0.0
-    """Weight of a second loss, for training alone: the L1 distance of a guess, read off the language model's latents,
-    from where the tool will be when the gripper next opens or closes. The guess is not kept."""
+    """Weight of a second loss, for training alone: the L1 distance of a guess from where the tool will be when the
+    gripper next opens or closes. It is read off the language model's latents and not kept; the eyes' own likewise."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is exported; 0 exports the weights themselves."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -98,8 +108,12 @@ class Recipe:
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         _require(self.min_depth >= 1, "min_depth", self.min_depth, "1 or more")
         _require(self.min_depth <= self.max_depth, "max_depth", self.max_depth, f"min_depth ({self.min_depth}) or more")
-        if not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"learning_rate {self.learning_rate:g}: expected a finite number above 0")
+        for name in ("learning_rate", "eyes_learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise UsageError(f"{name} {getattr(self, name):g}: expected a finite number above 0")
+        _require(0 <= self.eyes_steps < self.steps, "eyes_steps", self.eyes_steps, f"0 to below steps ({self.steps})")
+        if self.eyes_steps and self.freeze != "none":
+            raise UsageError(f"eyes_steps {self.eyes_steps} with freeze {self.freeze}: nothing else is to be trained")
         _require(0 <= self.warmup_steps <= self.steps, "warmup_steps", self.warmup_steps, f"0 to steps ({self.steps})")
         _require(0 <= self.adapter_rate <= 1, "adapter_rate", self.adapter_rate, "0 to 1")
         _require(
@@ -113,12 +127,18 @@ class Recipe:
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of the optimiser step that follows ``step`` finished ones."""
+        if step < self.eyes_steps:
+            return self.eyes_learning_rate * self._share(step, self.eyes_steps, "cosine")
+        return self.learning_rate * self._share(step - self.eyes_steps, self.steps - self.eyes_steps, self.schedule)
+
+    def _share(self, step: int, steps: int, schedule: Schedule) -> float:
+        """Return the share of the peak that a phase of ``steps`` has at ``step``."""
         if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        if self.schedule == "constant":
-            return self.learning_rate
-        progress = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+            return (step + 1) / self.warmup_steps
+        if schedule == "constant":
+            return 1.0
+        progress = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        return 0.5 * (1.0 + math.cos(math.pi * progress))
 
     def identity(self) -> dict[str, Any]:
         """Return what two sessions of one run must agree on: ``steps`` only where the schedule depends on it."""

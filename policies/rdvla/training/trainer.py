@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,10 +14,11 @@ from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.model import RdvlaModel, untrained
 from rdvla_bench.policies.rdvla.trained import TrainedInterface
 from rdvla_bench.policies.rdvla.training.augmentation import Augmenter
-from rdvla_bench.policies.rdvla.training.batches import DataOrder, collate
+from rdvla_bench.policies.rdvla.training.batches import Batch, DataOrder, collate
 from rdvla_bench.policies.rdvla.training.checkpoints import State, read_state, write_state
 from rdvla_bench.policies.rdvla.training.dataset import Dataset, DatasetError, check_fit
 from rdvla_bench.policies.rdvla.training.depth_sampling import DepthDistribution
+from rdvla_bench.policies.rdvla.training.eyes import Readout, draw
 from rdvla_bench.policies.rdvla.training.initial import Initial
 from rdvla_bench.policies.rdvla.training.objective import l1_loss, unroll
 from rdvla_bench.policies.rdvla.training.recipe import Freeze, Recipe
@@ -28,7 +28,9 @@ from rdvla_bench.seeding import generator
 CLIP = 1.0  # largest norm of the gradient of all weights together (released)
 NEVER_TRAINED = "head.gamma_init"  # no gradient reaches it in the released code
 ADAPTER = "head.adapter.weight"
-GUESS = "guess."
+SCAFFOLD = "scaffold."
+GUESS = "guess"
+READOUT = "eyes"
 FROZEN: Mapping[Freeze, tuple[str, ...]] = {"none": (), "vision": ("backbone.vision.",), "backbone": ("backbone.",)}
 
 
@@ -42,7 +44,7 @@ class StepReport:
 
     step: int  # finished steps, this one included
     loss: float  # L1 on normalised actions, mean over the batch
-    depth: int
+    depth: int  # 0: the eyes alone were trained
     learning_rate: float
     gradient_norm: float  # before clipping
 
@@ -62,6 +64,10 @@ class Trainer:
         config = initial.config if initial else config
         config = replace(config, head=replace(config.head, start=recipe.start))
         check_fit(data, config)
+        if recipe.augmentation.slide and config.convention.far_camera is None:
+            raise UsageError(
+                f"augmentation.slide {recipe.augmentation.slide}: {config.benchmark}'s camera is near, expected 0"
+            )
         self.recipe = recipe
         self.config = config
         self.data = data
@@ -75,10 +81,10 @@ class Trainer:
             self.initial_sha256 = digest(self.model)
         self.model.to(self.device).train()
         self.trained = _trainable(self.model, recipe.freeze)
-        self.guess = _guess(config.head.width, recipe.seed).to(self.device) if recipe.goal_weight else None
-        if self.guess is not None:
+        if recipe.goal_weight:
             _require_goals(data)
-            self.trained = {f"{GUESS}{name}": p for name, p in self.guess.named_parameters()} | self.trained
+        self.scaffold = _scaffold(recipe, config).to(self.device)
+        self.trained = {f"{SCAFFOLD}{name}": p for name, p in self.scaffold.named_parameters()} | self.trained
         # AdamW with torch's own betas and weight decay, as released.
         *others, adapter = self.trained.values()
         self.optimiser = torch.optim.AdamW([{"params": others}, {"params": [adapter]}], lr=recipe.learning_rate)
@@ -94,12 +100,14 @@ class Trainer:
             Diverged: the loss or the gradient is NaN or infinite; the weights are those of the step before.
         """
         recipe, step = self.recipe, self.step
-        depth = int(self._depths.draw(generator("rdvla-train-depth", recipe.seed, step), 1)[0])
+        depth = 0
+        if step >= recipe.eyes_steps:
+            depth = int(self._depths.draw(generator("rdvla-train-depth", recipe.seed, step), 1)[0])
         learning_rate = recipe.learning_rate_at(step)
         for group, share in zip(self.optimiser.param_groups, (1.0, recipe.adapter_rate), strict=True):
             group["lr"] = learning_rate * share
-        self.optimiser.zero_grad()
-        loss = self._loss(step, depth)
+        self.optimiser.zero_grad()  # to None: what a phase does not reach keeps its value
+        loss = self._loss(step, depth) if depth else self._loss_of_eyes(step)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.trained.values(), CLIP)
         report = StepReport(step + 1, float(loss.detach()), depth, learning_rate, float(norm))
@@ -114,8 +122,7 @@ class Trainer:
         return report
 
     def _loss(self, step: int, depth: int) -> Tensor:
-        augment = Augmenter(self.recipe.augmentation, self.recipe.seed, step)
-        batch = collate(self.data, self._order.indices(step), self._interface, self.device, augment)
+        batch = self._batch(step)
         head = self.config.head
         shape = (self.recipe.batch_size, head.chunk, head.width)
         noise = torch.from_numpy(truncated_normal(generator("rdvla-train-noise", self.recipe.seed, step), shape))
@@ -123,10 +130,24 @@ class Trainer:
         taps = self.model.backbone(batch.pixels, batch.texts, token)
         conditioning = self.model.head.condition(taps, token)
         loss = l1_loss(unroll(self.model.head, conditioning, noise.to(self.device), depth), batch.chunk)
-        if self.guess is None or batch.goal is None:
+        if GUESS not in self.scaffold:
             return loss
-        latents = taps[head.taps[-1]].latents.mean(dim=1)
-        return loss + self.recipe.goal_weight * l1_loss(self.guess(latents), batch.goal)
+        return loss + self._goal_loss(self.scaffold[GUESS](taps[head.taps[-1]].latents.mean(dim=1)), batch)
+
+    def _loss_of_eyes(self, step: int) -> Tensor:
+        batch = self._batch(step)
+        seen = self.model.backbone.see(batch.pixels, batch.texts, self.model.proprio(batch.proprio))
+        glance = self.scaffold[READOUT](seen)
+        return l1_loss(glance.chunk, batch.chunk) + self._goal_loss(glance.goal, batch)
+
+    def _goal_loss(self, guess: Tensor, batch: Batch) -> Tensor | float:
+        if not self.recipe.goal_weight or batch.goal is None:
+            return 0.0
+        return self.recipe.goal_weight * l1_loss(guess, batch.goal)
+
+    def _batch(self, step: int) -> Batch:
+        augment = Augmenter(self.recipe.augmentation, self.recipe.seed, step)
+        return collate(self.data, self._order.indices(step), self._interface, self.device, augment)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -135,11 +156,11 @@ class Trainer:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights to export: all of the model's, the trained ones averaged if the recipe says so."""
-        average = {name: p for name, p in self.average.items() if not name.startswith(GUESS)}
+        average = {name: p for name, p in self.average.items() if not name.startswith(SCAFFOLD)}
         return {name: p.detach() for name, p in self.model.named_parameters()} | average
 
     def _parameters(self) -> dict[str, nn.Parameter]:
-        """Return all parameters by name, the guess's among them."""
+        """Return all parameters by name, the scaffold's among them."""
         return dict(self.model.named_parameters()) | self.trained
 
     def save(self, path: Path) -> None:
@@ -179,14 +200,20 @@ class Trainer:
         self.step = state.step
 
 
-def _guess(width: int, seed: int) -> nn.Linear:
-    """Return the layer that guesses the tool's next goal."""
-    guess = nn.Linear(width, 3)
-    draws = truncated_normal(generator("rdvla-train-guess", seed), (3, width))
-    with torch.no_grad():
-        guess.weight.copy_(torch.from_numpy(draws / np.float32(width**0.5)))
-        guess.bias.zero_()
-    return guess
+def _scaffold(recipe: Recipe, config: RdvlaConfig) -> nn.ModuleDict:
+    """Return the networks that are trained along and not kept.
+
+    Raises:
+        UsageError: eyes are to be trained that this model does not have.
+    """
+    scaffold = nn.ModuleDict()
+    if recipe.goal_weight:
+        scaffold[GUESS] = draw(nn.Linear(config.head.width, 3), "rdvla-train-guess", recipe.seed)
+    if recipe.eyes_steps:
+        if config.backbone.convnet is None:
+            raise UsageError(f"eyes_steps {recipe.eyes_steps}: {config.name} sees with towers, expected 0")
+        scaffold[READOUT] = Readout(config, recipe.seed)
+    return scaffold
 
 
 def _require_goals(data: Dataset) -> None:

@@ -1,0 +1,212 @@
+"""Eyes trained first, and a world that slides: what changes when, what stays, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_training import FakeDemonstrations, tiny_config
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from safetensors.torch import load_file  # noqa: E402
+
+from rdvla_bench.errors import UsageError  # noqa: E402
+from rdvla_bench.policies.rdvla.config import ConvNet, RdvlaConfig  # noqa: E402
+from rdvla_bench.policies.rdvla.conventions import BENCHMARKS  # noqa: E402
+from rdvla_bench.policies.rdvla.statistics import Bounds  # noqa: E402
+from rdvla_bench.policies.rdvla.tokens import BARE  # noqa: E402
+from rdvla_bench.policies.rdvla.trained import TrainedInterface  # noqa: E402
+from rdvla_bench.policies.rdvla.training.augmentation import Augmenter, shift  # noqa: E402
+from rdvla_bench.policies.rdvla.training.batches import collate  # noqa: E402
+from rdvla_bench.policies.rdvla.training.dataset import Sample  # noqa: E402
+from rdvla_bench.policies.rdvla.training.eyes import EYES  # noqa: E402
+from rdvla_bench.policies.rdvla.training.recipe import Augmentation, Recipe  # noqa: E402
+from rdvla_bench.policies.rdvla.training.session import MODEL, Session  # noqa: E402
+from rdvla_bench.policies.rdvla.training.trainer import SCAFFOLD, Trainer  # noqa: E402
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(steps=5, eyes_steps=3, batch_size=3, mean_depth=2, learning_rate=1e-3, goal_weight=0.5, ema=0.9)
+SLIDING = Augmentation(slide=6)
+
+
+class Demonstrations(FakeDemonstrations):
+    """Samples that name where the tool goes next."""
+
+    def __getitem__(self, index: int) -> Sample:
+        return {**super().__getitem__(index), "goal": np.full(8, 0.1 * index, np.float32)}
+
+
+class Calvin(Demonstrations):
+    """The same with CALVIN's cameras and proprioception."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        bounds = Bounds(np.full(15, -2.0), np.full(15, 2.0), np.ones(15, np.bool_))
+        self.statistics = replace(self.statistics, proprio=bounds)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        images = dict(zip(("static", "gripper"), sample["images"].values(), strict=True))
+        wide = np.linspace(-0.5, 0.5, 15, dtype=np.float32)
+        return {**sample, "images": images, "proprio": wide, "goal": wide + np.float32(0.1)}
+
+
+def seeing() -> RdvlaConfig:
+    tiny = tiny_config()
+    backbone = replace(
+        tiny.backbone, dino=None, siglip=None, convnet=ConvNet(stem=4, channels=(8, 16)), tokenizer=BARE, vocab=4096
+    )
+    return replace(tiny, name="tiny-conv", backbone=backbone)
+
+
+def trainer(recipe: Recipe = RECIPE) -> Trainer:
+    return Trainer(recipe, seeing(), Demonstrations(5))
+
+
+def values(trained: Trainer) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in trained.trained.items()}
+
+
+def test_the_first_steps_train_the_eyes_alone_and_the_others_everything() -> None:
+    run = trainer()
+    before = values(run)
+    for _ in range(RECIPE.eyes_steps):
+        assert run.advance().depth == 0
+    changed = {name for name, tensor in values(run).items() if not torch.equal(tensor, before[name])}
+    assert changed == {name for name in before if name.startswith((*EYES, f"{SCAFFOLD}eyes"))}
+    before = values(run)
+    for _ in range(RECIPE.steps - RECIPE.eyes_steps):
+        assert run.advance().depth >= 1
+    still = {name for name, tensor in values(run).items() if torch.equal(tensor, before[name])}
+    beyond_the_last_tap = "backbone.llm"
+    assert {name for name in still if not name.startswith(beyond_the_last_tap)} == {
+        name for name in before if name.startswith(f"{SCAFFOLD}eyes")
+    }
+    assert "backbone.llm.layers.0.mlp.up_proj.weight" not in still
+
+
+def test_the_small_network_guesses_goals_and_is_not_kept(tmp_path: Path) -> None:
+    with Session(tmp_path, trainer()) as session:
+        session.record(session.trainer.advance())
+        session.save()
+    assert set(load_file(tmp_path / MODEL)) == set(dict(trainer().model.named_parameters()))
+    blind = trainer(replace(RECIPE, goal_weight=0.0))
+    guessing = trainer()
+    assert guessing.advance().loss > blind.advance().loss
+
+
+def test_a_run_cut_in_either_phase_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    whole = trainer()
+    for _ in range(RECIPE.steps):
+        whole.advance()
+    for cut in (2, 4):
+        first, second = trainer(), trainer()
+        for _ in range(cut):
+            first.advance()
+        first.save(tmp_path / "state")
+        second.restore(tmp_path / "state")
+        while second.step < RECIPE.steps:
+            second.advance()
+        assert all(torch.equal(tensor, second.trained[name]) for name, tensor in whole.trained.items())
+
+
+def test_each_phase_has_its_own_peak_and_its_own_warm_up() -> None:
+    recipe = replace(Recipe(), steps=300, eyes_steps=100, warmup_steps=10, schedule="cosine", eyes_learning_rate=0.5)
+    rates = [recipe.learning_rate_at(step) for step in range(300)]
+    assert rates[9] == 0.5
+    assert rates[99] < 0.001
+    assert rates[109] == recipe.learning_rate
+    assert max(rates[100:]) == recipe.learning_rate
+    assert rates[299] < recipe.learning_rate / 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"eyes_steps": 5000}, r"eyes_steps 5000: expected 0 to below steps \(5000\)"),
+        ({"eyes_steps": 1, "freeze": "vision"}, "eyes_steps 1 with freeze vision: nothing else is to be trained"),
+        ({"eyes_learning_rate": 0.0}, "eyes_learning_rate 0: expected a finite number above 0"),
+    ],
+)
+def test_eyes_that_cannot_be_trained_are_refused(given: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Recipe(**given)  # type: ignore[arg-type]
+
+
+def test_a_model_with_towers_has_no_eyes_to_train_first() -> None:
+    with pytest.raises(UsageError, match="eyes_steps 3: tiny sees with towers, expected 0"):
+        Trainer(RECIPE, tiny_config(), Demonstrations(5))
+
+
+def test_calvins_camera_is_the_one_of_the_environment() -> None:
+    pytest.importorskip("pybullet")
+    from rdvla_bench.envs.calvin.cameras import _EYE, _TARGET, _UP, STATIC
+
+    look = np.array(_TARGET) - np.array(_EYE)
+    distance = float(np.linalg.norm(look))
+    across = np.cross(look / distance, _UP)
+    across /= np.linalg.norm(across)
+    down = np.cross(look / distance, across)
+    seen = 2 * distance * np.tan(np.deg2rad(STATIC.fov_deg) / 2)  # metres that the picture shows at the table
+    camera = BENCHMARKS["calvin"].far_camera
+    assert camera is not None
+    assert np.array(camera.across) == pytest.approx(across * seen, abs=1e-5)
+    assert np.array(camera.down) == pytest.approx(down * seen, abs=1e-5)
+
+
+def test_a_point_in_calvins_picture_slides_as_the_tool_does() -> None:
+    """Project a point of the table, and what it becomes, with the environment's own matrices."""
+    pytest.importorskip("pybullet")
+    from rdvla_bench.envs.calvin.cameras import STATIC, static_view
+
+    view, projection = (np.array(m).reshape(4, 4).T for m in (static_view(), STATIC.projection()))
+    interface = TrainedInterface(seeing().on("calvin"), Demonstrations(2).statistics)
+    size = seeing().backbone.image_size
+
+    def place(point: np.ndarray) -> np.ndarray:
+        x, y, _, w = projection @ view @ np.append(point, 1.0)
+        return np.array([1 - y / w, 1 + x / w]) * size / 2  # down, right
+
+    slides = np.array([[3, -5], [0, 4], [-6, 0]])
+    for slide, moved in zip(slides, interface.moved(slides), strict=True):
+        for point in ([0.1, -0.1, 0.46], [-0.25, 0.05, 0.5], [0.3, -0.15, 0.46]):
+            found = place(np.array(point) + moved[:3]) - place(np.array(point))
+            assert found == pytest.approx(slide, abs=0.6)  # of a pixel, a tenth: it is far away, but not infinitely
+    assert not interface.moved(slides)[:, 3:].any()
+
+
+def test_picture_tool_and_goal_slide_together_and_the_wrist_camera_stays() -> None:
+    config = seeing().on("calvin")
+    data = Calvin(3)
+    interface = TrainedInterface(config, data.statistics)
+    still = collate(data, [0, 1], interface, CPU)
+    augment = Augmenter(SLIDING, 0, 4)
+    slid = collate(data, [0, 1], interface, CPU, augment)
+    slides = np.array([augment.slide(place) for place in range(2)])
+    assert np.abs(slides).max() > 0
+    assert torch.allclose(slid.pixels[:, 1], still.pixels[:, 1], atol=1e-6)
+    for i, (down, right) in enumerate(slides):
+        assert torch.allclose(slid.pixels[i, 0], shift(still.pixels[i, 0], int(down), int(right)), atol=1e-6)
+    moved = interface.moved(slides)
+    assert np.abs(moved[:, :3]).min() > 0
+    for i, sample in enumerate(data[j] for j in range(2)):
+        assert torch.equal(slid.proprio[i], torch.from_numpy(interface.proprio(sample["proprio"] + moved[i])))
+        goal = data.statistics.proprio.normalise(sample["goal"] + moved[i])[:3]
+        assert slid.goal is not None
+        assert torch.equal(slid.goal[i], torch.from_numpy(goal))
+    assert torch.equal(slid.chunk, still.chunk)
+
+
+def test_every_slide_within_the_bound_occurs() -> None:
+    seen = {Augmenter(SLIDING, 0, step).slide(place) for step in range(400) for place in range(3)}
+    assert {down for down, _ in seen} == {right for _, right in seen} == set(range(-6, 7))
+    assert Augmenter(Augmentation(shift=3), 0, 0).slide(1) == (0, 0)
+
+
+def test_a_near_camera_does_not_slide() -> None:
+    with pytest.raises(UsageError, match="slide 6: libero's camera is near, expected 0"):
+        trainer(replace(RECIPE, augmentation=SLIDING))
