@@ -59,6 +59,20 @@ def test_the_backbone_alone_leaves_head_and_proprio_projector_fresh(run: Path) -
         assert torch.equal(parameter, (trained if name.startswith("backbone.") else drawn)[name]), name
 
 
+def test_of_a_frozen_body_the_head_alone_starts_afresh_and_is_trained(run: Path) -> None:
+    trained = dict(read_model(run / MODEL).model.named_parameters())
+    drawn = dict(untrained(tiny_config(), RECIPE.seed).named_parameters())
+    initial = read_initial(str(run), "body", tiny_config())
+    begun = Trainer(replace(RECIPE, freeze="body"), tiny_config(), FakeDemonstrations(5), initial=initial)
+    for name, parameter in begun.model.named_parameters():
+        assert torch.equal(parameter, (drawn if name.startswith("head.") else trained)[name]), name
+    begun.advance()
+    begun.advance()
+    for name, parameter in begun.model.named_parameters():
+        assert name.startswith("head.") or torch.equal(parameter, trained[name]), name
+    assert not torch.equal(begun.model.head.adapter.weight, drawn["head.adapter.weight"])
+
+
 def test_a_run_from_other_weights_is_another_run(run: Path, tmp_path: Path) -> None:
     def initial() -> Initial:
         return read_initial(str(run), "all", tiny_config())

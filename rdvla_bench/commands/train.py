@@ -50,8 +50,8 @@ class TrainArguments:
     init: str | None = None
     """Weights to start from instead of drawn ones: a model.safetensors or run folder of ours, or a released checkpoint
     (folder or hf://owner/name)."""
-    init_parts: Literal["all", "backbone"] = "all"
-    """Which of them: all, or the backbone alone with a fresh head and proprio projector."""
+    init_parts: Literal["all", "backbone", "body"] = "all"
+    """Which of them: all, the backbone alone with a fresh head and proprio projector, or the body: all but the head."""
     lerobot: LerobotOptions = field(default_factory=LerobotOptions)
     """How a LeRobotDataset is read; without effect on other data."""
     save_every: int = 500

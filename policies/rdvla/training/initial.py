@@ -16,8 +16,12 @@ from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.model import RdvlaModel
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, is_trained_here, read_model, require_same
 
-Parts = Literal["all", "backbone"]
-PREFIXES: Mapping[Parts, tuple[str, ...]] = {"all": ("",), "backbone": ("backbone.",)}
+Parts = Literal["all", "backbone", "body"]
+PREFIXES: Mapping[Parts, tuple[str, ...]] = {
+    "all": ("",),
+    "backbone": ("backbone.",),
+    "body": ("backbone.", "proprio."),  # all but the head
+}
 MODEL = "model.safetensors"
 
 
@@ -63,7 +67,7 @@ def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
     else:
         trained = read_model(file)
         config, weights, vocabulary = trained.model.config, dict(trained.model.named_parameters()), trained.vocabulary
-    if parts == "backbone":
+    if parts != "all":
         config = replace(config, head=sizes.head)
     if differs := differences(_sizes(config), _sizes(sizes)):
         raise CheckpointError(f"{source} is no model of the sizes '{sizes.name}': {'; '.join(differs)}")

@@ -10,7 +10,7 @@ from rdvla_bench.errors import UsageError
 from rdvla_bench.policies.rdvla.config import HeadScale, Start
 
 Schedule = Literal["constant", "cosine"]
-Freeze = Literal["none", "vision", "backbone"]
+Freeze = Literal["none", "vision", "backbone", "body"]
 LARGEST_SHIFT = 32  # half of nano's image
 
 
@@ -87,7 +87,8 @@ class Recipe:
     adapter_rate: float = 1.0
     """Learning rate of the adapter, which lets the scratchpad in, as a share of all others' (released: 1)."""
     freeze: Freeze = "none"
-    """What is not trained: vision (the towers, as the paper says) or the backbone (towers, projector, language)."""
+    """What is not trained: vision (the towers, as the paper says), the backbone (towers, projector, language), or the
+    body (all but the head)."""
     goal_weight: float = 0.0
     """Weight of a second loss, for training alone: the L1 distance of a guess from where the tool will be when the
     gripper next opens or closes. It is read off the language model's latents and not kept; the eyes' own likewise."""

@@ -31,7 +31,12 @@ ADAPTER = "head.adapter.weight"
 SCAFFOLD = "scaffold."
 GUESS = "guess"
 READOUT = "eyes"
-FROZEN: Mapping[Freeze, tuple[str, ...]] = {"none": (), "vision": ("backbone.vision.",), "backbone": ("backbone.",)}
+FROZEN: Mapping[Freeze, tuple[str, ...]] = {
+    "none": (),
+    "vision": ("backbone.vision.",),
+    "backbone": ("backbone.",),
+    "body": ("backbone.", "proprio."),
+}
 
 
 class Diverged(UsageError):
