@@ -27,6 +27,7 @@ from rdvla_bench.policies.rdvla.training import shipping  # noqa: E402
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, read_model, write_model  # noqa: E402
 from rdvla_bench.policies.rdvla.training.recipe import Recipe  # noqa: E402
 from rdvla_bench.policies.rdvla.training.session import LOG, MODEL, Session  # noqa: E402
+from rdvla_bench.policies.rdvla.training.shards import joined_fingerprint  # noqa: E402
 from rdvla_bench.policies.rdvla.training.shipping import rounding_error, thinned  # noqa: E402
 from rdvla_bench.policies.rdvla.training.trainer import Trainer  # noqa: E402
 from rdvla_bench.policies.rdvla.weights import digest  # noqa: E402
@@ -165,6 +166,16 @@ def test_a_long_curve_is_thinned_to_means_of_blocks() -> None:
     assert thinned(()) == {"step": [], "loss": []}
 
 
+def retell_data(run: Path, sha256: str) -> None:
+    """Let a run have been trained on other data."""
+    config = json.loads((run / "config.json").read_text())
+    config["identity"]["data_sha256"] = sha256
+    (run / "config.json").write_text(json.dumps(config))
+    model = read_model(run / MODEL)
+    origin = {**model.origin, "data_sha256": sha256}
+    write_model(run / MODEL, dict(model.model.named_parameters()), model.model.config, model.statistics, origin)
+
+
 def demonstrations(folder: Path, sha256: str) -> Path:
     row = {"kept": 3, "dropped": 1, "frames": 40, "steps": 90, "dropped_episodes": ["x"]}
     about = {"config": {"expert": "expert", "seed": 7}, "counts": {"libero_object": {"soup": row}}}
@@ -181,6 +192,24 @@ def test_the_manifest_counts_the_demonstrations(trained: Path, tmp_path: Path) -
     assert told["data"]["demonstrations"] == {"libero_object": {"soup": {"kept": 3, "dropped": 1, "frames": 40}}}
     assert told["data"]["demonstrator"]["seed"] == 7
     assert told["minutes"] == 61.5
+
+
+def test_the_manifest_counts_the_demonstrations_of_each_folder(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [demonstrations(tmp_path / name, name) for name in ("plain", "recovery")]
+    shutil.copytree(trained, tmp_path / "run")
+    retell_data(tmp_path / "run", joined_fingerprint(["plain", "recovery"]))
+    arguments = [str(tmp_path / "run"), "--name", NAME, "--out", str(tmp_path), "--data"]
+    assert main([*arguments, f"{folders[0]},{folders[1]}"]) == 0
+    told = manifest(tmp_path)["data"]
+    assert told["sha256"] == joined_fingerprint(["plain", "recovery"])
+    assert [part["sha256"] for part in told["folders"]] == ["plain", "recovery"]
+    assert all(part["demonstrations"]["libero_object"]["soup"]["kept"] == 3 for part in told["folders"])
+    assert all(part["demonstrator"]["seed"] == 7 for part in told["folders"])
+    for wrong in (f"{folders[1]},{folders[0]}", str(folders[0])):
+        assert main([*arguments, wrong]) == 2
+        assert "but the run was trained on" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

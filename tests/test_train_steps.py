@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from tiny_training import FakeDemonstrations, tiny_config
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from safetensors.torch import load_file  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from rdvla_bench.errors import RunMismatch, UsageError  # noqa: E402
 from rdvla_bench.policies import rdvla  # noqa: E402
@@ -255,6 +257,17 @@ def test_a_wrong_file_of_weights_is_named(tmp_path: Path) -> None:
     checkpoints.write_model(tmp_path / "w", weights, tiny_config(), learner.data.statistics, {"step": 1})
     with pytest.raises(CheckpointError, match=r"lacks head.gamma_adapt \(1 missing\)"):
         read_model(tmp_path / "w")
+
+
+def test_a_file_of_weights_whose_header_lacks_a_size_is_named(tmp_path: Path) -> None:
+    with Session(tmp_path, trainer()) as session:
+        session.save()
+    with safe_open(tmp_path / MODEL, framework="pt") as file:
+        header = json.loads(file.metadata()[checkpoints.HEADER])
+    del header["config"]["backbone"]["llm"]
+    save_file(load_file(tmp_path / MODEL), tmp_path / MODEL, {checkpoints.HEADER: json.dumps(header)})
+    with pytest.raises(CheckpointError, match=rf"{MODEL}: its header cannot be read \(KeyError: 'llm'\)"):
+        read_model(tmp_path / MODEL)
 
 
 def test_divergence_stops_with_one_clear_line() -> None:

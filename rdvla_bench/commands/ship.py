@@ -11,6 +11,7 @@ import tyro
 
 from rdvla_bench.commands.cli import command
 from rdvla_bench.commands.demos_folder import ABOUT
+from rdvla_bench.commands.train import folders_of
 from rdvla_bench.errors import UsageError
 from rdvla_bench.policies.rdvla.shipped_weights import DEFAULTS, FOLDER, UNTRAINED
 
@@ -31,8 +32,9 @@ class ShipArguments:
     """What the weights are called: the value of --set checkpoint= that plays them."""
     out: Path = FOLDER
     """Folder to write to; by default that of the installed package."""
-    data: Path | None = None
-    """Folder of the demonstrations it was trained on, to name them task by task in the manifest."""
+    data: str | None = None
+    """Folder of the demonstrations it was trained on, to name them task by task in the manifest; several separated by
+    commas, as training was given them."""
     minutes: float | None = None
     """Minutes that training took; by default told by the times of the folder's files, which a copy may have lost."""
     unfinished: bool = False
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError(f"--name {name} is for {other}, but {arguments.run} was trained on {benchmark}")
     if run.step < steps and not arguments.unfinished:
         raise UsageError(f"{arguments.run} is at step {run.step} of {steps}: finish it, or say --unfinished")
-    data = _demonstrations(arguments.data, run.about["identity"]["data_sha256"]) if arguments.data else {}
+    data = _data(arguments.data, run.about["identity"]["data_sha256"]) if arguments.data else {}
     path = ship(run, arguments.name, arguments.out, data, arguments.minutes)
     manifest = json.loads(path.with_suffix(".json").read_text())
     print(
@@ -72,22 +74,29 @@ def _require_name(name: str) -> None:
         raise UsageError(f"--name {name}: expected letters, digits, '-' and '_', and not '{UNTRAINED}'")
 
 
-def _demonstrations(folder: Path, sha256: str) -> dict[str, Any]:
-    """Return what a manifest says of a folder of demonstrations.
+def _data(data: str, sha256: str) -> dict[str, Any]:
+    """Return what a manifest says of the demonstrations: of one folder that alone, of several each with its hash.
 
     Raises:
-        UsageError: the folder cannot be read, or the run was trained on other data.
+        UsageError: a folder cannot be read, or the run was trained on other data.
     """
+    from rdvla_bench.policies.rdvla.training.shards import joined_fingerprint
+
+    parts = [_demonstrations(folder) for folder in folders_of(data)]
+    found = joined_fingerprint([part["sha256"] for part in parts])
+    if found != sha256:
+        raise UsageError(f"--data {data}: data {found[:12]}, but the run was trained on {sha256[:12]}")
+    return {"folders": parts} if len(parts) > 1 else parts[0]
+
+
+def _demonstrations(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
     try:
         about = json.loads(path.read_text())
-        found, config, counts = about["data_sha256"], about["config"], about["counts"]
-        demonstrations = {
+        counts = {
             suite: {task: {key: row[key] for key in COUNTED} for task, row in tasks.items()}
-            for suite, tasks in counts.items()
+            for suite, tasks in about["counts"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return {"sha256": about["data_sha256"], "demonstrator": about["config"], "demonstrations": counts}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"--data {folder}: {ABOUT} cannot be read ({error!r})") from error
-    if found != sha256:
-        raise UsageError(f"--data {folder}: data {found[:12]}, but the run was trained on {sha256[:12]}")
-    return {"demonstrator": config, "demonstrations": demonstrations}

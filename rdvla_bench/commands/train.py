@@ -212,6 +212,14 @@ def _train(session: Session, arguments: TrainArguments) -> bool:
     return trainer.step >= steps
 
 
+def folders_of(data: str) -> list[Path]:
+    """Return the folders that ``--data`` names: one, or several separated by commas."""
+    folder = Path(data.removeprefix(LEROBOT)).expanduser()
+    if "," not in data or folder.exists():
+        return [folder]
+    return [Path(part.strip()).expanduser() for part in data.split(",")]
+
+
 def open_data(data: str, options: LerobotOptions, head: HeadConfig) -> Dataset:
     """Open shards of our own or a LeRobotDataset, whichever is in the folder; shards of several folders as one.
 
@@ -219,11 +227,11 @@ def open_data(data: str, options: LerobotOptions, head: HeadConfig) -> Dataset:
         DatasetError: it is neither, or is broken, or is not to be joined.
         MissingExtra: LeRobot's format needs packages that are not installed.
     """
-    folder = Path(data.removeprefix(LEROBOT)).expanduser()
-    if "," in data and not folder.exists():
+    if len(folders := folders_of(data)) > 1:
         from rdvla_bench.policies.rdvla.training.shards import JoinedDataset
 
-        return JoinedDataset([Path(part.strip()).expanduser() for part in data.split(",")])
+        return JoinedDataset(folders)
+    (folder,) = folders
     if not data.startswith(LEROBOT) and not (folder / "meta" / "info.json").is_file():
         from rdvla_bench.policies.rdvla.training.shards import ShardedDataset
 

@@ -176,8 +176,7 @@ class JoinedDataset:
         self._ends = list(accumulate(map(len, self._parts)))
         chunks, proprios = zip(*(part.motions() for part in self._parts), strict=True)
         self._statistics = measure(np.concatenate(chunks), np.concatenate(proprios))
-        prints = json.dumps([part.fingerprint for part in self._parts])
-        self.fingerprint = hashlib.sha256(prints.encode()).hexdigest()
+        self.fingerprint = joined_fingerprint([part.fingerprint for part in self._parts])
 
     @property
     def statistics(self) -> Statistics:
@@ -194,6 +193,13 @@ class JoinedDataset:
             raise IndexError(f"sample {index} of {len(self)}")
         part = bisect_right(self._ends, index)
         return self._parts[part][index - (self._ends[part - 1] if part else 0)]
+
+
+def joined_fingerprint(fingerprints: Sequence[str]) -> str:
+    """Return the fingerprint of folders joined in this order, of one alone its own."""
+    if len(fingerprints) == 1:
+        return fingerprints[0]
+    return hashlib.sha256(json.dumps(list(fingerprints)).encode()).hexdigest()
 
 
 def _layout(data: ShardedDataset) -> dict[str, Any]:
