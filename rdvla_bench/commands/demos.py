@@ -181,7 +181,7 @@ def _driver_settings(arguments: DemosArguments) -> dict[str, str]:
     return settings
 
 
-def _driver_card(plan: DemoPlan) -> PolicyCard | None:
+def driver_card(plan: DemoPlan) -> PolicyCard | None:
     """Return the card of the driver, which is built for it; its weights are released again."""
     if plan.driver is None:
         return None
@@ -225,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from rdvla_bench.commands.demos_folder import DemoFolder
 
-    driver = _driver_card(plan)
+    driver = driver_card(plan)
     folder = DemoFolder(arguments.out, plan.identity(driver))
     folder.open()
     job = _job(arguments, plan, driver)

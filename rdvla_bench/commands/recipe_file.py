@@ -3,25 +3,30 @@
 name = "..."            what the model is called
 [[demonstrations]]      options of rdvla-bench demos; several blocks add up in one folder
 [training]              options of rdvla-bench train
+[[recovery]]            options of rdvla-bench demos, driven by the model that training made; may be left out
+[refinement]            a second training, on both, from that model; what is left out is as in [training]
 """
 
 from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from rdvla_bench.commands.demos import DemoPlan, DemosArguments, make_plan
 from rdvla_bench.demo_noise import NoiseRecipe
+from rdvla_bench.demo_recovery import RecoveryRecipe
 from rdvla_bench.errors import UnknownName, UsageError, nearest
 from rdvla_bench.plan import differences
 from rdvla_bench.policies.rdvla.config import named_config
 from rdvla_bench.policies.rdvla.training.recipe import Recipe
 
+CHECKPOINT = "checkpoint"
+"""The setting by which a driver is told its weights; a recipe gives it itself."""
 _T = TypeVar("_T")
 _EXPECTED = {int: "a whole number", float: "a number", str: "a text in quotes"}
 
@@ -41,12 +46,27 @@ class Demonstrations:
 
 
 @dataclass(frozen=True)
+class Recovery(Demonstrations):
+    """One block of recovery demonstrations, whose driver plays what the recipe's training made."""
+
+    driver: str = "rdvla-fixed"
+    driver_set: tuple[str, ...] = ()
+    recovery: RecoveryRecipe = field(default_factory=RecoveryRecipe)
+
+    def driven_by(self, model: Path) -> Recovery:
+        """Return the block with the driver's weights among its settings."""
+        return replace(self, driver_set=(*self.driver_set, f"{CHECKPOINT}={model}"))
+
+
+@dataclass(frozen=True)
 class Sections:
     """What stands in a recipe file."""
 
     name: str
     demonstrations: tuple[Demonstrations, ...]
     training: Recipe
+    recovery: tuple[Recovery, ...] = ()
+    refinement: Recipe | None = None
 
 
 @dataclass(frozen=True)
@@ -64,13 +84,13 @@ class RecipeFile:
 
     def values(self) -> dict[str, Any]:
         """Return every value by its full name, defaults included."""
-        blocks = {
-            f"demonstrations {i}.{name}": value
-            for i, block in enumerate(self.sections.demonstrations, 1)
-            for name, value in flat(block)
-        }
-        training = {f"training.{name}": value for name, value in flat(self.sections.training)}
-        return {"name": self.sections.name, **blocks, **training}
+        parts: dict[str, Any] = {"training": self.sections.training}
+        parts |= {f"demonstrations {i}": block for i, block in enumerate(self.sections.demonstrations, 1)}
+        parts |= {f"recovery {i}": block for i, block in enumerate(self.sections.recovery, 1)}
+        if self.sections.refinement:
+            parts["refinement"] = self.sections.refinement
+        named = {f"{part}.{name}": value for part, section in parts.items() for name, value in flat(section)}
+        return {"name": self.sections.name, **named}
 
 
 def flat(section: Any) -> Iterator[tuple[str, Any]]:
@@ -84,11 +104,14 @@ def flat(section: Any) -> Iterator[tuple[str, Any]]:
 
 
 def options(section: Any) -> list[str]:
-    """Return a section as options of its command."""
+    """Return a section as options of its command; texts of one field are one option each."""
     line: list[str] = []
     for name, value in flat(section):
-        if value is not None:
-            line += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, tuple) and all(isinstance(part, str) for part in value):
+            line += [word for part in value for word in (flag, part)]
+        elif value is not None:
+            line += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
     return line
 
 
@@ -106,8 +129,11 @@ def read_recipe(path: Path) -> RecipeFile:
         table = tomllib.loads(text.decode())
     except ValueError as error:  # not TOML, or not UTF-8
         raise UsageError(f"{path} is no TOML file: {error}") from error
-    if isinstance(table.get("demonstrations"), dict):  # [demonstrations] is one block
-        table["demonstrations"] = [table["demonstrations"]]
+    for name in ("demonstrations", "recovery"):
+        if isinstance(table.get(name), dict):  # [demonstrations] is one block
+            table[name] = [table[name]]
+    if isinstance(table.get("training"), dict) and isinstance(table.get("refinement"), dict):
+        table["refinement"] = _joined(table["training"], table["refinement"])
     sections = _read(Sections, table, str(path))
     if not sections.demonstrations:
         raise UsageError(f"{path}: expected at least one block [[demonstrations]]")
@@ -115,21 +141,67 @@ def read_recipe(path: Path) -> RecipeFile:
         named_config(sections.training.model)
     except UsageError as error:
         raise UsageError(f"{path}, training: {error}") from error
-    return RecipeFile(text, sections, _plans(sections, path))
+    plans = make_plans("demonstrations", sections.demonstrations, sections.training.model, path)
+    _check_refinement(sections, plans[0], path)
+    return RecipeFile(text, sections, plans)
 
 
-def _plans(sections: Sections, path: Path) -> tuple[DemoPlan, ...]:
+def _joined(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``own`` with what it leaves out taken from ``base``, sections inside it likewise."""
+    both = {**base, **own}
+    inner = [key for key in both if isinstance(base.get(key), dict) and isinstance(own.get(key), dict)]
+    return both | {key: _joined(base[key], own[key]) for key in inner}
+
+
+def _check_refinement(sections: Sections, demonstrations: DemoPlan, path: Path) -> None:
+    """Find out before the first training whether the second one will be possible.
+
+    Raises:
+        UsageError: saying which value is wrong and what is allowed.
+    """
+    if sections.refinement is None and sections.recovery:
+        raise UsageError(f"{path}: [[recovery]] without [refinement], the training on it (an empty one is possible)")
+    if sections.refinement is None:
+        return
+    if not sections.recovery:
+        raise UsageError(f"{path}: [refinement] without [[recovery]], the demonstrations that it adds to the others")
+    model = sections.training.model
+    if sections.refinement.model != model:
+        raise UsageError(f"{path}, refinement: model '{sections.refinement.model}': expected training's, '{model}'")
+    for i, block in enumerate(sections.recovery, 1):
+        for text in block.driver_set:
+            if text.partition("=")[0] == CHECKPOINT:
+                raise UsageError(f"{path}, recovery {i}: driver_set '{text}': the driver plays what [training] made")
+    blocks = tuple(block.driven_by(Path("model.safetensors")) for block in sections.recovery)
+    for i, plan in enumerate(make_plans("recovery", blocks, model, path), 1):
+        there, here = ({"benchmark": p.suites[0].benchmark, "image_size": p.image_size} for p in (demonstrations, plan))
+        if differs := differences(there, here):
+            raise UsageError(f"{path}, recovery {i} does not join the demonstrations: {'; '.join(differs)}")
+
+
+def make_plans(kind: str, blocks: Sequence[Demonstrations], model: str, path: Path) -> tuple[DemoPlan, ...]:
+    """Return the plan of each block of one kind, all for one folder.
+
+    Raises:
+        UsageError: naming the block and what is wrong with it.
+    """
     plans: list[DemoPlan] = []
-    for i, block in enumerate(sections.demonstrations, 1):
-        where = f"{path}, demonstrations {i}"
+    for i, block in enumerate(blocks, 1):
+        where = f"{path}, {kind} {i}"
         chosen = {part.name: getattr(block, part.name) for part in fields(block)}
         try:
-            plans.append(make_plan(DemosArguments(out=path.parent, model=sections.training.model, **chosen)))
+            plans.append(make_plan(DemosArguments(out=path.parent, model=model, **chosen)))
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from error
-        if differs := differences(plans[0].identity(), plans[-1].identity()):
-            raise UsageError(f"{where} is not for one folder with demonstrations 1: {'; '.join(differs)}")
+        if differs := differences(_shared(plans[0]), _shared(plans[-1])):
+            raise UsageError(f"{where} is not for one folder with {kind} 1: {'; '.join(differs)}")
     return tuple(plans)
+
+
+def _shared(plan: DemoPlan) -> dict[str, Any]:
+    """Return what the blocks of one folder agree on; the driver's card is not yet known."""
+    driven = {"driver": plan.driver, "driver_set": plan.driver_settings, "recovery": plan.recovery.describe()}
+    return {**plan.identity(), **driven}
 
 
 def _read(kind: type[_T], table: Mapping[str, Any], where: str) -> _T:
@@ -141,7 +213,7 @@ def _read(kind: type[_T], table: Mapping[str, Any], where: str) -> _T:
     for part in fields(kind):  # type: ignore[arg-type]
         if part.name not in table and part.default is MISSING and part.default_factory is MISSING:
             raise UsageError(f"{where} lacks '{part.name}'")
-    values = {key: _value(hints[key], value, where, key) for key, value in table.items()}
+    values = {key: _value(hints[key], table[key], where, key) for key in hints if key in table}
     try:
         return kind(**values)
     except UsageError as error:
@@ -175,7 +247,8 @@ def _values(hints: tuple[Any, ...], value: Any, where: str, key: str) -> tuple[A
     if hints[-1] is Ellipsis:
         if isinstance(value, list):
             return tuple(_value(hints[0], part, where, f"{key} {i}") for i, part in enumerate(value, 1))
-        raise UsageError(f"{where}: {key} {value!r}: expected blocks [[{key}]]")
+        expected = f"blocks [[{key}]]" if is_dataclass(hints[0]) else "values in brackets"
+        raise UsageError(f"{where}: {key} {value!r}: expected {expected}")
     if isinstance(value, list) and len(value) == len(hints):
         return tuple(_value(hint, part, where, key) for hint, part in zip(hints, value, strict=True))
     raise UsageError(f"{where}: {key} {value!r}: expected {len(hints)} values in brackets")

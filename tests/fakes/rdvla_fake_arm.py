@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -127,8 +128,9 @@ class FakeDriver(Policy):
 
     looked: ClassVar[list[int]] = []  # the step of every picture it was shown in this process
 
-    def __init__(self, pace: float) -> None:
-        self.card = PolicyCard("fake-driver", "untrained", cameras=("cam",), chunk=4, config={"pace": pace})
+    def __init__(self, pace: float, weights_sha256: str = "") -> None:
+        card = PolicyCard("fake-driver", "untrained", cameras=("cam",), chunk=4, config={"pace": pace})
+        self.card = replace(card, weights_sha256=weights_sha256)
 
     def act(self, obs: Any, state: int | None, rng: np.random.Generator) -> tuple[ActionChunk, int]:
         assert "privileged" not in obs
@@ -142,3 +144,8 @@ class FakeDriver(Policy):
 def fake_driver(*, pace: float = 0.3) -> Policy:
     """Wander off."""
     return FakeDriver(pace)
+
+
+def fake_trained_driver(*, checkpoint: Path, pace: float = 0.3) -> Policy:
+    """Wander off, with weights that are a file's."""
+    return FakeDriver(pace, hashlib.sha256(checkpoint.read_bytes()).hexdigest())
