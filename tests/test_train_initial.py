@@ -73,6 +73,15 @@ def test_of_a_frozen_body_the_head_alone_starts_afresh_and_is_trained(run: Path)
     assert not torch.equal(begun.model.head.adapter.weight, drawn["head.adapter.weight"])
 
 
+def test_weights_that_started_from_zero_are_trained_on_as_the_new_recipe_says(tmp_path: Path) -> None:
+    for start in ("zero", "noise"):
+        with Session(tmp_path / start, trainer(None, replace(RECIPE, start=start))) as session:
+            session.save()
+        for wanted in ("zero", "noise"):
+            begun = trainer(read_initial(str(tmp_path / start), "all", tiny_config()), replace(RECIPE, start=wanted))
+            assert begun.config.head.start == wanted
+
+
 def test_a_run_from_other_weights_is_another_run(run: Path, tmp_path: Path) -> None:
     def initial() -> Initial:
         return read_initial(str(run), "all", tiny_config())

@@ -75,7 +75,7 @@ def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
 
 
 def _sizes(config: RdvlaConfig) -> dict[str, Any]:
-    """Return what must agree, flat."""
+    """Return what must agree, flat; what the scratchpad starts from is the recipe's."""
     document = config.to_json()
-    free = {"tokenizer", "prelude_taps", "core_taps", "coda_taps"}
+    free = {"tokenizer", "prelude_taps", "core_taps", "coda_taps", "start"}
     return {f"{part}.{k}": v for part in ("backbone", "head") for k, v in document[part].items() if k not in free}
