@@ -100,6 +100,18 @@ def test_a_wrong_call_gets_one_line_and_exit_code_2(
     assert not (tmp_path / "out" / EPISODES).exists()
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_policy_that_cannot_be_made_is_told_before_a_run_is_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--policy", "pair-hater", "--suite", "fake_pair", "--workers", str(workers)]) == 2
+    said = capsys.readouterr()
+    assert said.err == "UsageError: this policy does not play pair (nothing was played yet)\n"
+    assert said.out == ""
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("fault", ["nan", "raise"])
 def test_the_run_goes_on_after_a_policy_error_and_is_not_ranked(tmp_path: Path, fault: str) -> None:
     assert run(tmp_path, "--episodes", "3", "--tasks", "0", "--set", f"fault={fault}") == 1

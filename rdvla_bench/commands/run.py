@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     folders = [RunFolder(point.plan, point.out) for point in runs.points]
     for folder in folders:
         folder.open()
-    if len(runs.parts) > 1 and not arguments.ray_address:  # a cluster's driver need not have what its workers have
+    if not arguments.ray_address:  # a cluster's driver need not have what its workers have
         new = {folder.plan.benchmark: folder.plan for folder in reversed(folders) if not folder.run}
         check_all_can_start(list(reversed(new.values())))
 

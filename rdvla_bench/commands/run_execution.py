@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def check_all_can_start(plans: Sequence[Plan]) -> None:
-    """Find out what would stop a later benchmark before the first one is played.
+    """Find out what would stop a run, or the run of a later benchmark, before anything is played or written.
+
+    Costs one loading of the policy in this process, for each benchmark.
 
     Raises:
         UsageError: the policy does not fit a benchmark, or what one needs is not installed.
