@@ -16,6 +16,7 @@ COMMANDS = {
     "curves": "show what compute buys: success against depth, FLOPs and time, as data and plots",
     "list": "show policies, weights, suites, tasks and protocol cards",
     "replay": "simulate a recorded episode again, bit for bit, and film it",
+    "film": "make small films of a run's first successes and failures, with an index",
     "demos": "record scripted demonstrations for training; the same command again resumes",
     "train": "train RD-VLA on demonstrations; the same command again resumes",
     "recipe": "record demonstrations and train on them, as one file says; the same command again resumes",

@@ -1,167 +1,165 @@
-"""Films an episode: every control step rendered, with what the policy was doing written over it."""
+"""``python -m rdvla_bench.film RUN``: small films of a run's first successes and failures, with an index."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
+import tyro
 
-from rdvla_bench.env import BenchEnv
-from rdvla_bench.errors import MissingExtra
-from rdvla_bench.types import Observation, Outcome
+from rdvla_bench.commands.cli import command
+from rdvla_bench.commands.film_choice import Choice, choose
+from rdvla_bench.commands.film_episode import Caption
+from rdvla_bench.commands.film_index import INDEX, Entry, Page, demand_ours, strangers, write_index
+from rdvla_bench.commands.film_small import PICTURES_HZ, SPEED, demand_encoder, every, holds, write_small
+from rdvla_bench.commands.replay import COMPARED, replay_episode
+from rdvla_bench.errors import UsageError
+from rdvla_bench.ledger import ACTIONS, actions_path, read_records, read_run
+from rdvla_bench.record import Record
+from rdvla_bench.registry import load_suite
+from rdvla_bench.run_set import demand_single, kind_of, read_set
 
-ZOOM = 2
-BLOCK = 16
-"""Pixels of H.264's blocks, of which a picture has whole ones."""
-STRIP = 96
-"""Height of the text strip, in pixels."""
-_INK, _PAPER, _GOOD, _BAD, _DIM = (235, 235, 235), (18, 18, 22), (86, 180, 233), (230, 159, 0), (150, 150, 150)
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """What one control step looked like."""
-
-    images: Mapping[str, NDArray[np.uint8]]  # camera -> (H, W, 3)
-    step: int
-    query: int  # the query whose action was executed
-    instruction: str
-    solved: int | None = None  # instructions of a chain that are done
-
-
-class Filmed:
-    """An environment that runs a chunk one action at a time and keeps a picture of every control step.
-
-    Non-obvious: rendering has no influence on the simulation, so states are those of the unfilmed episode.
-    ``cameras`` are those that the caller sees; all cameras of ``env`` are filmed.
-    """
-
-    def __init__(self, env: BenchEnv, cameras: tuple[str, ...]) -> None:
-        """Wrap ``env``."""
-        self._env, self._cameras, self.appearance = env, cameras, env.appearance
-        self.observation_space, self.action_space = env.observation_space, env.action_space
-        self.frames: list[Frame] = []
-        self._query = 0
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, dict[str, Any]]:
-        """Start the episode and the film."""
-        obs, info = self._env.reset(seed=seed, options=options)
-        self.frames, self._query = [], 0
-        self._film(obs, info)
-        return self._seen(obs), info
-
-    def step_chunk(self, actions: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Run the chunk, filming each step."""
-        total = 0.0
-        before = self.frames[-1].solved
-        for action in actions:
-            obs, reward, terminated, truncated, info = self._env.step_chunk(action[None])
-            total += reward
-            self._film(obs, info)
-            if terminated or truncated or self.frames[-1].solved != before:
-                break
-        self._query += 1
-        return self._seen(obs), total, terminated, truncated, info
-
-    def _film(self, obs: Observation, info: Mapping[str, Any]) -> None:
-        frame = Frame(obs["images"], int(info["steps"]), self._query, obs["instruction"], info.get("subtask"))
-        self.frames.append(frame)
-
-    def _seen(self, obs: Observation) -> Observation:
-        return {**obs, "images": {name: obs["images"][name] for name in self._cameras}}
-
-    def get_state(self) -> NDArray[np.float64]:
-        """Return the simulator's state."""
-        return self._env.get_state()
-
-    def scene_digest(self) -> str:
-        """Return what the reset placed."""
-        return self._env.scene_digest()
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
+DECISIVE = tuple(name for name in COMPARED if name != "frames_sha256")
+"""What must agree for a film to show what was recorded. Another renderer draws the same states in other pixels."""
 
 
 @dataclass(frozen=True)
-class Caption:
-    """What is written over an episode's frames."""
+class FilmArguments:
+    """Film the first successes and failures of each suite of a run, small enough for a repository.
 
-    title: str  # policy and episode
-    outcome: Outcome
-    n_steps: int
-    depths: tuple[int, ...]  # a query
-    fps: int  # control steps a second: the film runs in real time
+    The recorded actions are played again; no policy is loaded. The same command again makes what is missing.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder; also one of several benchmarks (OUT/libero, OUT/calvin)."""
+    outcomes: int = 5
+    """How many successes, and how many failures, of each suite."""
+    out: Path | None = None
+    """Folder of the films and of their index.md; by default RUN/videos, to which boards link."""
+    spread: bool = False
+    """Take one episode of every task before a second of any, instead of the first ones of the plan."""
 
 
-def write_video(path: Path, frames: list[Frame], caption: Caption) -> None:
-    """Encode H.264 in an mp4.
+@dataclass(frozen=True)
+class Source:
+    """One run folder, read."""
+
+    folder: Path
+    run: dict[str, Any]
+    choices: tuple[Choice, ...]  # one a suite, in the order of the plan
+
+    def entries(self) -> list[Entry]:
+        """Return the rows of the index, in order."""
+        return [
+            Entry(shown, record, choice.n_instructions, f"{record.episode.id}.mp4")
+            for choice in self.choices
+            for shown, record in choice.shown
+        ]
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Film what is missing; 0, 1 if a replay differs from its recording, 2 with the reason."""
+    arguments = tyro.cli(
+        FilmArguments, args=argv, prog="python -m rdvla_bench.film", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    if arguments.outcomes < 1:
+        raise UsageError(f"--outcomes {arguments.outcomes}: expected at least 1")
+    out = arguments.out or arguments.run / "videos"
+    sources = [_read(folder, arguments.outcomes, is_spread=arguments.spread) for folder in _folders(arguments.run)]
+    missing = _missing(sources, out)
+    if missing:
+        demand_encoder()
+    done = [
+        _film(source, entry, out) if (source.folder, entry.film) in missing else entry
+        for source in sources
+        for entry in source.entries()
+    ]
+    choices = tuple(choice for source in sources for choice in source.choices)
+    page = Page(tuple(source.run for source in sources), choices, tuple(done), is_spread=arguments.spread)
+    write_index(out / INDEX, page)
+    n_differing = sum(bool(entry.trouble) for entry in done)
+    n_made, n_kept = len(missing) - n_differing, len(done) - len(missing)
+    print(
+        f"{out / INDEX}: films: {n_made} made, {n_kept} there before" + f", {n_differing} not made" * bool(n_differing)
+    )
+    others = strangers(out, done)
+    if others:
+        print(f"not in the index, of other runs or choices, yours to delete: {', '.join(others)}")
+    return 1 if n_differing else 0
+
+
+def _folders(run: Path) -> list[Path]:
+    """Return the single runs of ``run``.
 
     Raises:
-        MissingExtra: imageio-ffmpeg or Pillow is not installed.
+        UsageError: it holds a sweep, whose episodes bear the same names.
     """
-    try:
-        import imageio_ffmpeg
-    except ModuleNotFoundError as error:
-        raise MissingExtra("--video", "video", f"no module '{error.name}'") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = draw(frames[0], caption, is_last=False).shape[:2]
-    stream = imageio_ffmpeg.write_frames(str(path), (width, height), fps=caption.fps, codec="libx264", quality=7)
-    stream.send(None)
-    for index, frame in enumerate(frames):
-        is_last = index == len(frames) - 1
-        picture = draw(frame, caption, is_last=is_last)
-        for _ in range(caption.fps if is_last else 1):  # hold the outcome for a second
-            stream.send(picture.tobytes())
-    stream.close()
+    if kind_of(run) != "mix":
+        demand_single(run)
+        return [run]
+    folders = [run / name for name in read_set(run, "mix")["points"]]
+    for folder in folders:
+        demand_single(folder)
+    return folders
 
 
-def draw(frame: Frame, caption: Caption, *, is_last: bool) -> NDArray[np.uint8]:
-    """Return one (H, W, 3) picture: the cameras side by side above a strip of text and depth bars."""
-    try:
-        from PIL import Image, ImageDraw, ImageFont
-    except ModuleNotFoundError as error:
-        raise MissingExtra("--video", "video", f"no module '{error.name}'") from error
-    largest_first = sorted(frame.images, key=lambda name: (-len(frame.images[name]), name))
-    cameras = _side_by_side([frame.images[name] for name in largest_first])
-    cameras = cameras.repeat(ZOOM, axis=0).repeat(ZOOM, axis=1)
-    height, width = cameras.shape[0], -(-cameras.shape[1] // BLOCK) * BLOCK
-    canvas = Image.new("RGB", (width, height + STRIP), _PAPER)
-    canvas.paste(Image.fromarray(cameras), (0, 0))
-    pen, font, small = ImageDraw.Draw(canvas), ImageFont.load_default(20), ImageFont.load_default(14)
-    instruction = frame.instruction if frame.solved is None else f"{frame.solved}/5  {frame.instruction}"
-    pen.text((10, height + 6), instruction, _INK, font)
-    depth = caption.depths[frame.query] if frame.query < len(caption.depths) else 0
-    status = f"step {frame.step}/{caption.n_steps}   query {frame.query + 1}/{len(caption.depths)}   depth {depth}"
-    pen.text((10, height + 34), status, _INK, font)
-    pen.text((10, height + STRIP - 24), caption.title, _DIM, small)
-    if is_last:
-        color = _GOOD if caption.outcome is Outcome.SUCCESS else _BAD
-        pen.text((width - 10, height + 6), caption.outcome.upper(), color, font, anchor="ra")
-    _draw_bars(pen, caption.depths, frame.query, right=width - 10, bottom=height + STRIP - 8)
-    return np.asarray(canvas)
+def _read(folder: Path, n: int, *, is_spread: bool) -> Source:
+    run, records = read_run(folder), read_records(folder).values()
+    lengths = run.get("n_instructions", {})
+    choices = tuple(
+        choose(suite, records, n, n_instructions=lengths.get(suite, 1), is_spread=is_spread)
+        for suite in run["config"]["suites"]
+    )
+    if not any(choice.shown for choice in choices):
+        errors = sum(choice.n_errors for choice in choices)
+        raise UsageError(f"{folder} holds no finished episode to film, only {errors} errors: play more of it first")
+    return Source(folder, run, choices)
 
 
-def _side_by_side(images: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Return one picture of several, each at the top of a column, padded to a common height."""
-    height = max(len(image) for image in images)
-    padded = [np.pad(image, ((0, height - len(image)), (0, 0), (0, 0))) for image in images]
-    return np.concatenate(padded, axis=1)
+def _missing(sources: list[Source], out: Path) -> set[tuple[Path, str]]:
+    """Return (run folder, film) of what must be made; everything that can be refused is refused here.
+
+    Raises:
+        UsageError: ``out`` cannot be written, holds another's file in our place, or a recording is gone.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {out} is a file, expected a folder")
+    demand_ours(out / INDEX)
+    missing = {
+        (source.folder, entry.film): entry.record
+        for source in sources
+        for entry in source.entries()
+        if not holds(out / entry.film, _identity(entry.record))
+    }
+    for (folder, _), record in missing.items():
+        path = actions_path(folder, record.episode.id)
+        if not path.exists():
+            raise UsageError(
+                f"{folder} has no recorded actions of {record.episode.id}: {path} is not there. "
+                f"A run writes it; copy the folder '{ACTIONS}' too, or play the run again"
+            )
+    return set(missing)
 
 
-def _draw_bars(pen: Any, depths: tuple[int, ...], query: int, *, right: int, bottom: int) -> None:
-    """Draw one bar a query, as high as its depth; those not asked yet are left out."""
-    if not any(depths):
-        return
-    top, pitch = 44, min(8, 400 // len(depths))
-    left = right - pitch * len(depths)
-    for index, depth in enumerate(depths[: query + 1]):
-        x = left + pitch * index
-        color = _GOOD if index == query else _DIM
-        pen.rectangle((x, bottom - round(top * depth / max(depths)), x + pitch - 2, bottom), fill=color)
+def _identity(record: Record) -> str:
+    """Return what a film shows: one episode, and what was done in it."""
+    return f"{record.episode.id} seed {record.episode.seed} actions {record.result.actions_sha256}"
+
+
+def _film(source: Source, entry: Entry, out: Path) -> Entry:
+    """Film one episode, unless its replay differs; say so in one line."""
+    record = entry.record
+    step = every(load_suite(record.episode.suite).control_hz)
+    replayed, frames = replay_episode(source.folder, source.run, record, every=step)
+    differing = [name for name in DECISIVE if getattr(replayed, name) != getattr(record.result, name)]
+    if differing:
+        last = replayed.error.strip().splitlines()[-1:]
+        trouble = " ".join([f"the replay differs in {', '.join(differing)}", *last])
+        print(f"{record.episode.id}: not filmed, {trouble}")
+        return replace(entry, trouble=trouble)
+    caption = Caption("", record.result.outcome, record.result.steps, record.result.depths, PICTURES_HZ * SPEED)
+    size = write_small(out / entry.film, frames, caption, _identity(record))
+    print(f"{record.episode.id}: {entry.shown}, {record.result.steps} steps, {size / 1000:.0f} kB", flush=True)
+    return entry

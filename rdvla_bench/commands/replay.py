@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import tyro
 
 from rdvla_bench.commands.cli import command
-from rdvla_bench.commands.film import Caption, Filmed, Frame, write_video
-from rdvla_bench.errors import UnknownName, UsageError
+from rdvla_bench.commands.film_episode import Caption, Filmed, Frame, write_video
+from rdvla_bench.errors import MissingExtra, UnknownName, UsageError
 from rdvla_bench.ledger import read_records, read_run
 from rdvla_bench.protocol import protocol
 from rdvla_bench.record import Record, Result
@@ -58,8 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UsageError(
             f"{arguments.episode} ended in an ERROR of {record.result.culprit} ({' '.join(last)}): no result to repeat"
         )
-    cameras = tuple(run["policy_card"]["cameras"])
-    replayed, frames = _replay(arguments.run, run, record, cameras, is_filmed=arguments.video is not None)
+    replayed, frames = replay_episode(arguments.run, run, record, every=1 if arguments.video else None)
     if arguments.video:
         title = f"{run['config']['policy']}  {arguments.episode}  {run['config']['protocol']}"
         fps = load_suite(record.episode.suite).control_hz
@@ -76,22 +75,31 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if differing else 0
 
 
-def _replay(
-    run_dir: Path, run: dict[str, Any], record: Record, cameras: tuple[str, ...], *, is_filmed: bool
+def replay_episode(
+    run_dir: Path, run: dict[str, Any], record: Record, *, every: int | None
 ) -> tuple[Result, list[Frame]]:
-    """Play the recorded actions; return the result and, if filmed, a frame a control step."""
+    """Play the recorded actions; return the result and a frame every so many control steps, none for None.
+
+    Raises:
+        UsageError: the run was played under another edition of its protocol card.
+        MissingExtra: the suite's simulator is not installed.
+    """
     suite, card = load_suite(record.episode.suite), protocol(run["config"]["protocol"])
+    cameras = tuple(run["policy_card"]["cameras"])
     if card.hash != run["protocol_hash"]:
         raise UsageError(
             f"{run_dir} was played under another edition of {card.name}: {run['protocol_hash']}, here {card.hash}"
         )
     policy = load_policy("replay", {"run": str(run_dir)})
     settings = run["config"].get("env", {})
-    env = suite.make_env(record.episode.task, card, cameras=None if is_filmed else cameras, settings=settings)
-    filmed = Filmed(env, cameras)
+    try:
+        env = suite.make_env(record.episode.task, card, cameras=None if every else cameras, settings=settings)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"suite '{suite.name}'", suite.extra, f"no module '{error.name}'") from error
+    filmed = Filmed(env, cameras, every or 1)
     try:
         result, _ = play(
-            lambda: filmed if is_filmed else env,
+            lambda: filmed if every else env,
             policy,
             record.episode,
             start_option=suite.start_option,

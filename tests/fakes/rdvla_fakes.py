@@ -40,7 +40,7 @@ class FakeEnv(gymnasium.Env[Any, Any]):
         *,
         privileged: bool = False,
     ) -> None:
-        self.action_space = spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space, self.observation_space = spaces.Box(-1, 1, (2,), np.float32), spaces.Dict()
         self.task, self.max_steps = task, protocol.max_steps[suite]
         self.cameras = ("cam",) if cameras is None else cameras
 
