@@ -174,7 +174,7 @@ def matched_plot(curves: Curves) -> Figure | None:
         figure,
         "Right of 0, adaptive does better than fixed depth at equal mean depth (circles) or at equal FLOPs (squares), "
         "interpolated between the two enclosing depths. Bars: 95 % bootstrap over episodes, "
-        f"{'paired: the same episodes' if is_paired else 'not all paired'}. {_source(curves)}",
+        f"{'paired: the same episodes' if is_paired else 'not all paired'}. {source_of(curves)}",
     )
     return figure
 
@@ -204,7 +204,7 @@ def progress_plot(curves: Curves, *, by_query: bool) -> Figure | None:
         if len(suites) > 1:
             axis.set_title(suite)
     late = " Late queries exist in long episodes only: the hard ones and the failed ones." if by_query else ""
-    caption(figure, f"Bands: 95 % bootstrap over episodes.{late} {_source(curves)}")
+    caption(figure, f"Bands: 95 % bootstrap over episodes.{late} {source_of(curves)}")
     return figure
 
 
@@ -240,7 +240,7 @@ def task_plot(curves: Curves) -> Figure | None:
         axis.set_xlabel("mean depth (iterations a query)")
         if len(suites) > 1:
             axis.set_title(suite)
-    caption(figure, f"Bars: 95 % bootstrap over episodes. {_source(curves)}")
+    caption(figure, f"Bars: 95 % bootstrap over episodes. {source_of(curves)}")
     return figure
 
 
@@ -270,7 +270,7 @@ def exit_plot(curves: Curves, suite: str) -> Figure | None:
     caption(
         figure,
         "Each column adds up to 100 % of the queries that came as far. Black line: median. Dashed: the threshold. "
-        f"Numbers on top: % of all queries still running. {_source(curves)}",
+        f"Numbers on top: % of all queries still running. {source_of(curves)}",
     )
     return figure
 
@@ -328,7 +328,7 @@ def latency_plot(curves: Curves) -> Figure | None:
     axis.set_xlim(left=0)
     axis.grid(axis="y", visible=False)
     axis.set_xlabel("model time (ms a query)")
-    caption(figure, f"Times belong to one execution on one machine. {_source(curves)}")
+    caption(figure, f"Times belong to one execution on one machine. {source_of(curves)}")
     return figure
 
 
@@ -357,10 +357,11 @@ def _success_caption(curves: Curves, points: Sequence[Point], cost: str) -> str:
     text += f"Grey steps: Pareto front; a ring marks a corner that {100 * CERTAIN:.0f} % of resamples do not confirm. "
     if any(point.standing for point in points):
         text += "Hollow: incomplete, with errors, or privileged; compared with nothing. "
-    return text + _source(curves)
+    return text + source_of(curves)
 
 
-def _source(curves: Curves) -> str:
+def source_of(curves: Curves) -> str:
+    """Return the end of a caption: the protocol card, and what no reader may overlook."""
     return f"{curves.protocol} ({curves.protocol_hash})." + "".join(f" {n}." for n in curves.notes if "untrained" in n)
 
 

@@ -26,6 +26,10 @@ class Physics(Protocol):
         """Return the scene's numbers."""
 
     @property
+    def client(self) -> int:
+        """Return the number of its PyBullet client."""
+
+    @property
     def target_pos(self) -> Floats:
         """Return the target's position (3,), in m."""
 

@@ -9,6 +9,7 @@ matrices whose columns are the thing's axes, Euler angles extrinsic xyz:
   hand, the fingers open along its y axis); ``target_pos`` (3,), ``target_euler`` (3,): the pose that relative actions
   move and the arm follows; ``width``: the opening between the fingers; ``joints_arm`` (7,).
 * ``touching``: the names of what the robot touches: blocks, "table", "plane".
+* ``fingers_touch``: ``rdvla_bench.contact.Touch``: colours of blocks, "button", "switch", "door", "drawer".
 * ``blocks``: colour -> ``pos`` (3,), ``mat`` (3, 3), ``half`` (3,) half lengths along its own axes, ``yaw`` of its x
   axis, ``held`` (touches both fingers), ``on``: the names of what else it touches, links of the table as "table",
   "shelf", "drawer", "button", "switch" or "door".
@@ -30,13 +31,16 @@ from typing import Any
 
 import numpy as np
 
+from rdvla_bench.contact import Touch
 from rdvla_bench.envs.calvin.backend import Physics
+from rdvla_bench.envs.calvin.bullet import pybullet as bullet
 from rdvla_bench.envs.calvin.oracle import rotation
 from rdvla_bench.envs.calvin.scenes import BUTTON_RANGE, DRAWER_RANGE, SWITCH_RANGE, TABLE_TOP_Z
 from rdvla_bench.envs.calvin.snapshot import PLANE, ROBOT, TABLE, BlockState
 from rdvla_bench.envs.calvin.suites import INSTRUCTIONS
 
 _TABLE_LINKS = {-1: "table", 0: "button", 1: "switch", 2: "door", 3: "drawer", 6: "shelf"}
+_MOVING_LINKS = range(4)  # button, switch, door, drawer
 _FINGERS = ({9, 10}, {11, 12})  # links of the robot: finger and pad, left and right
 _BASE = (-0.34, -0.46, 0.24)  # mees/calvin_env@797142c conf/scene/calvin_scene_*.yaml robot_base_position
 
@@ -77,6 +81,7 @@ class PrivilegedView:
             "width": float(robot[6]),
             "joints_arm": robot[7:14].copy(),
             "touching": tuple(sorted({bodies.get(body, "other") for body, _ in now.robot_contacts} - {"other"})),
+            **self.touch(names),
             "blocks": {name: self._block(name, block, names) for name, block in now.blocks.items()},
             "joints": {
                 name: {"value": float(scene[i]), "lo": self._ranges[i][0], "hi": self._ranges[i][1]}
@@ -88,6 +93,18 @@ class PrivilegedView:
                 "top": TABLE_TOP_Z,
             },
         }
+
+    def touch(self, names: Mapping[int, str]) -> Touch:
+        """Return what the fingers and their pads touch; ``names``: body -> colour of the blocks."""
+        found: set[str] = set()
+        for finger in set().union(*_FINGERS):
+            for point in bullet.getContactPoints(bodyA=ROBOT, linkIndexA=finger, physicsClientId=self._world.client):
+                body, link = point[2], point[4]
+                if body == TABLE and link in _MOVING_LINKS:
+                    found.add(_TABLE_LINKS[link])
+                elif body in names:
+                    found.add(names[body])
+        return {"fingers_touch": tuple(sorted(found))}
 
     def _block(self, name: str, block: BlockState, names: Mapping[int, str]) -> dict[str, Any]:
         mat = rotation(block.quat_xyzw)

@@ -17,6 +17,7 @@ matrices whose columns are the thing's axes:
   half lengths, ``joints``: the names of the joints that open it.
 * ``joints``: joint name -> ``owner``, ``part``, ``kind`` ("slide" or "hinge"), ``value``, ``lo``, ``hi``, ``anchor``,
   ``axis``.
+* ``fingers_touch``: ``rdvla_bench.contact.Touch``; of a fixture the body that moves, such as a drawer.
 
 Non-obvious:
     * Arrays that depend on the model alone (boxes, sizes) are the same objects in every call; do not write to them.
@@ -30,6 +31,8 @@ from typing import Any
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+
+from rdvla_bench.contact import Touch
 
 FloatArray = NDArray[np.float64]
 
@@ -79,6 +82,7 @@ class PrivilegedView:
         self._geom_owner = np.full(self._model.ngeom, -1)
         self._geom_side = np.zeros(self._model.ngeom, dtype=int)  # 1 left finger, 2 right finger, 4 rest of the robot
         self._label_robot(robot)
+        self._geom_moves = self._movable_geoms()
         self._parts: dict[str, tuple[int, dict[str, Any]]] = {}
         self._objects: dict[str, dict[str, Any]] = {}
         self._joints: dict[str, tuple[int, dict[str, Any]]] = {}
@@ -97,6 +101,12 @@ class PrivilegedView:
         for side, fingers in ((1, "left_finger"), (2, "right_finger")):
             for geom in robot.gripper.important_geoms[fingers]:
                 self._geom_side[self._model.geom(geom).id] = side
+
+    def _movable_geoms(self) -> NDArray[np.bool_]:
+        """Return (G,): whether a geom hangs on a joint and is none of the robot's; call it once that is labelled."""
+        welded_to_world = self._model.body_weldid[self._model.geom_bodyid] == 0
+        moves: NDArray[np.bool_] = ~welded_to_world & (self._geom_side == 0)
+        return moves
 
     def _add_object(self, index: int, name: str) -> None:
         model, root = self._model, self._root[name]
@@ -145,6 +155,22 @@ class PrivilegedView:
             np.bitwise_or.at(sides, self._geom_owner[a][hit], self._geom_side[b][hit])
         return sides
 
+    def touch(self) -> Touch:
+        """Return what the fingers touch now; cheaper than the whole view."""
+        found: set[str] = set()
+        pairs = self._data.contact.geom
+        for a, b in ((pairs[:, 0], pairs[:, 1]), (pairs[:, 1], pairs[:, 0])):
+            hit = self._geom_moves[a] & ((self._geom_side[b] & 3) > 0)
+            found.update(self._name_of(int(geom)) for geom in np.unique(a[hit]))
+        return {"fingers_touch": tuple(sorted(found))}
+
+    def _name_of(self, geom: int) -> str:
+        """Return a movable object's name, of a fixture the name of the body."""
+        owner = int(self._geom_owner[geom])
+        if owner >= 0 and self._names[owner] in self._env.objects_dict:
+            return str(self._names[owner])
+        return str(self._model.body(self._model.geom_bodyid[geom]).name)
+
     def __call__(self) -> dict[str, Any]:
         """Return the present state as described at the top of this module."""
         data = self._data
@@ -160,6 +186,7 @@ class PrivilegedView:
             "eef_mat": site_mat[self._eef_site],
             "shoulder": poses_pos[self._shoulder],
             "gripper": float(fingers[0] - fingers[1]),
+            **self.touch(),
             "objects": {
                 name: {
                     **self._objects[name],
