@@ -4,7 +4,7 @@
     x   = ReLU((1 + g(s)) GroupNorm(Conv(x)) + b(s))       a stage: half the side (the first: 1 / stem)
     x   = ReLU(x + GroupNorm(Conv(x)))                     as often as the config says
     p   = expected place of each channel of one stage      (spatial softmax)
-    latents of the language model = learned + s + W p
+    latents of the language model = learned + s + MLP(p, s, mean patch)
 
 FiLM: Perez et al., arXiv 1709.07871; spatial softmax: Levine et al., arXiv 1504.00702. Convolutions instead of the two
 towers because nothing here is pre-trained: a few hundred demonstrations teach them where things are.
@@ -12,6 +12,7 @@ towers because nothing here is pre-trained: a few hundred demonstrations teach t
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -90,13 +91,27 @@ class ConvVision(nn.Module):
         """Build one net a camera."""
         super().__init__()
         width = config.llm.width
+        self.hidden = size.hidden
         self.eyes = nn.ModuleList(_Eye(size, width) for _ in config.cameras)
         self.places = nn.Embedding(config.vision_tokens, size.channels[-1])
-        self.located = nn.Linear(2 * len(config.cameras) * size.channels[size.located], width)
+        n_places = 2 * len(config.cameras) * size.channels[size.located]
+        if size.hidden:
+            given = n_places + width + size.channels[-1]
+            sizes = (given, size.hidden, size.hidden, config.latents * width)
+            self.known = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
+        else:
+            self.located = nn.Linear(n_places, width)
         self.latents = nn.Embedding(config.latents, width)
 
     def forward(self, pixels: Tensor, steer: Tensor) -> Seen:
         """Map (B, cameras, 3, H, W) in [0, 1] and what steers, (B, D)."""
         patches, places = zip(*(eye(pixels[:, i], steer) for i, eye in enumerate(self.eyes)), strict=True)
-        known = steer + self.located(torch.cat(places, dim=1))
-        return Seen(torch.cat(patches, dim=1) + self.places.weight, self.latents.weight + known[:, None])
+        seen, where = torch.cat(patches, dim=1), torch.cat(places, dim=1)
+        known = self._known(where, seen.mean(dim=1), steer) if self.hidden else self.located(where)[:, None]
+        return Seen(seen + self.places.weight, self.latents.weight + steer[:, None] + known)
+
+    def _known(self, where: Tensor, patch: Tensor, steer: Tensor) -> Tensor:
+        """Return what is added to each latent, (B, L, D)."""
+        inner, middle, outer = self.known
+        x = F.relu(middle(F.relu(inner(torch.cat([where, steer, patch], dim=1)))))
+        return outer(x).view(len(x), *self.latents.weight.shape)

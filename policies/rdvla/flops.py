@@ -20,21 +20,26 @@ def _tower(size: Transformer, tokens: int, patches: int, patch: int) -> int:
     return 2 * patches * 3 * patch**2 * size.width + (size.layers - 1) * block  # the last one is not run
 
 
-def _convnet(size: ConvNet, side: int, words: int) -> int:
-    """Return one image through the convnet; ``words`` is the width of what steers it."""
+def _convnet(config: BackboneConfig, size: ConvNet) -> int:
+    """Return one image through the convnet, and a camera's share of what makes latents of it."""
+    side, words, cameras = config.image_size, config.llm.width, len(config.cameras)
     total, given = 0, 3
     for stage, width in enumerate(size.channels):
         kernel = 3 if stage else size.stem
         side //= 2 if stage else size.stem
         total += 2 * side**2 * (kernel**2 * given + size.blocks * 9 * width) * width + 4 * words * width
         given = width
-    return total + 4 * size.channels[size.located] * words  # a camera's share of the map of places
+    places = 2 * size.channels[size.located]
+    if not size.hidden:
+        return total + 2 * places * words
+    given += cameras * places + words
+    return total + 2 * (given + size.hidden + config.latents * words) * size.hidden // cameras
 
 
 def _vision(config: BackboneConfig) -> int:
     """Return one image through what the backbone sees with."""
     if config.convnet:
-        return _convnet(config.convnet, config.image_size, config.llm.width)
+        return _convnet(config, config.convnet)
     (dino, siglip), patches = config.towers, config.patches
     return _tower(dino, patches + 1 + REGISTERS, patches, config.patch) + _tower(siglip, patches, patches, config.patch)
 

@@ -1,4 +1,4 @@
-"""Training of the eyes alone: a small network, not kept, that acts on what the language model would be given.
+"""Training of the eyes alone: linear maps, not kept, that act on the latents that the language model would be given.
 
 Convolutions that start from nothing learn where things are some ten times faster under it than under the language
 model and the head, whose gradients say little until they have learnt to read.
@@ -11,13 +11,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.convnet import Seen
 from rdvla_bench.policies.rdvla.weights import truncated_normal
 from rdvla_bench.seeding import generator
 
-HIDDEN = 256
 EYES = ("backbone.vision.", "backbone.llm.embed_tokens.", "backbone.action_queries.", "proprio.")
 """Names of what the small network's gradients reach begin so."""
 
@@ -32,29 +32,27 @@ def draw(layer: nn.Linear, *parts: str | int) -> nn.Linear:
 
 
 class Glance(NamedTuple):
-    """What the small network makes of one query."""
+    """What is read off one query's latents."""
 
     chunk: Tensor  # (B, K, A) normalised
     goal: Tensor  # (B, 3) normalised
 
 
 class Readout(nn.Module):
-    """Three layers on the means of latents and patches."""
+    """A linear map from latents to chunk, the same for every action, and one from their mean to the goal.
+
+    The first latents tell of the first actions, the last of the last.
+    """
 
     def __init__(self, config: RdvlaConfig, seed: int) -> None:
-        """Build the layers; their initial values are a function of the seed."""
+        """Build the maps; their initial values are a function of the seed."""
         super().__init__()
         head = config.head
-        self.chunk = (head.chunk, head.action)
-        self.inner = nn.Linear(head.width + config.backbone.fused, HIDDEN)
-        self.middle = nn.Linear(HIDDEN, HIDDEN)
-        self.outer = nn.Linear(HIDDEN, head.chunk * head.action + 3)
-        for i, layer in enumerate((self.inner, self.middle, self.outer)):
-            draw(layer, "rdvla-train-eyes", i, seed)
+        self.steps = head.chunk
+        self.chunk = draw(nn.Linear(head.width, head.action), "rdvla-train-eyes", "chunk", seed)
+        self.goal = draw(nn.Linear(head.width, 3), "rdvla-train-eyes", "goal", seed)
 
     def forward(self, seen: Seen) -> Glance:
         """Guess chunk and goal."""
-        x = torch.cat([seen.latents.mean(dim=1), seen.patches.mean(dim=1)], dim=-1)
-        x = torch.relu(self.middle(torch.relu(self.inner(x))))
-        chunk, goal = self.outer(x).split([self.outer.out_features - 3, 3], dim=-1)
-        return Glance(chunk.unflatten(1, self.chunk), goal)
+        steps = F.adaptive_avg_pool1d(seen.latents.transpose(1, 2), self.steps).transpose(1, 2)  # (B, K, D)
+        return Glance(self.chunk(steps), self.goal(seen.latents.mean(dim=1)))
