@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rdvla_bench.commands.gate import Options, ceilings
+from rdvla_bench.commands.gate_options import Options, ceilings
 from rdvla_bench.commands.run_arguments import RunArguments, make_plans
 from rdvla_bench.commands.run_execution import execute, one_cluster, unfinished
 from rdvla_bench.commands.run_folder import RunFolder
