@@ -17,6 +17,7 @@ from rdvla_bench.commands.film_choice import Choice, Shown, choose
 from rdvla_bench.commands.film_episode import Caption, Filmed, Frame
 from rdvla_bench.commands.film_index import INDEX, Entry, Page, render
 from rdvla_bench.commands.film_small import MAX_BYTES, SIDE, STRIP, draw, every, write_small
+from rdvla_bench.commands.replay import main as replay
 from rdvla_bench.commands.run import main as run
 from rdvla_bench.ledger import EPISODES, actions_path, read_records, read_run
 from rdvla_bench.record import Record, Result
@@ -214,6 +215,14 @@ def test_a_run_of_several_benchmarks_makes_one_index(played: Path, tmp_path: Pat
     text = (tmp_path / "films" / INDEX).read_text()
     assert "fake_suite-t00-s000-r0.mp4" in text
     assert "fake_pair-t00-s000-r0.mp4" in text
+
+
+def test_one_episode_is_filmed_in_full(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    steps = read_records(folder)["fake_suite-t01-s000-r0"].result.steps
+    assert replay([str(folder), "fake_suite-t01-s000-r0", "--video", str(folder / "a.mp4")]) == 0
+    said = capsys.readouterr().out
+    assert f"{steps + 1} frames" in said
+    assert "identical to the recording" in said
 
 
 def test_films_go_where_boards_look_for_them(folder: Path) -> None:
