@@ -212,6 +212,32 @@ def test_the_manifest_counts_the_demonstrations_of_each_folder(
         assert "but the run was trained on" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("recipe", "stage", "parts"), [
+    ("[training]", "train", ["demos"]),
+    ("[training]\n[refinement]", "refined", ["demos", "recovery"]),
+])  # fmt: skip
+def test_of_a_recipe_its_last_training_is_shipped_with_its_data(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str, stage: str, parts: list[str]
+) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "recipe.toml").write_text(recipe)
+    for name in ("demos", "recovery"):
+        demonstrations(made / name, name)
+    shutil.copytree(trained, made / "train")
+    retell_data(made / "train", "demos")
+    arguments = [str(made), "--name", NAME, "--out", str(tmp_path)]
+    if stage == "refined":
+        assert main(arguments) == 2  # rather than the training before it
+        assert "refined/model.safetensors: no such file" in capsys.readouterr().err
+        shutil.copytree(trained, made / "refined")
+        retell_data(made / "refined", joined_fingerprint(parts))
+    assert main(arguments) == 0
+    told = manifest(tmp_path)["data"]
+    assert told["sha256"] == joined_fingerprint(parts)
+    assert [part["sha256"] for part in told.get("folders", [told])] == parts
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ import tyro
 
 from rdvla_bench.commands.cli import command
 from rdvla_bench.commands.demos_folder import ABOUT
+from rdvla_bench.commands.recipe import COPY, DEMOS, RECOVERY, REFINED, TRAIN
 from rdvla_bench.commands.train import folders_of
 from rdvla_bench.errors import UsageError
 from rdvla_bench.policies.rdvla.shipped_weights import DEFAULTS, FOLDER, UNTRAINED
@@ -27,7 +29,7 @@ class ShipArguments:
     """
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run of rdvla_bench.train."""
+    """Folder of a run of rdvla_bench.train; or of rdvla_bench.recipe, whose last training and data it then is."""
     name: str
     """What the weights are called: the value of --set checkpoint= that plays them."""
     out: Path = FOLDER
@@ -51,14 +53,15 @@ def main(argv: list[str] | None = None) -> int:
 
     from rdvla_bench.policies.rdvla.training.shipping import read_run, ship
 
-    run = read_run(arguments.run)
+    folder, names = _ended_in(arguments.run, arguments.data)
+    run = read_run(folder)
     benchmark, steps = run.model.model.config.benchmark, int(run.about["recipe"]["steps"])
     for other, name in DEFAULTS.items():
         if name == arguments.name and other != benchmark:
             raise UsageError(f"--name {name} is for {other}, but {arguments.run} was trained on {benchmark}")
     if run.step < steps and not arguments.unfinished:
         raise UsageError(f"{arguments.run} is at step {run.step} of {steps}: finish it, or say --unfinished")
-    data = _data(arguments.data, run.about["identity"]["data_sha256"]) if arguments.data else {}
+    data = _data(names, run.about["identity"]["data_sha256"]) if names else {}
     path = ship(run, arguments.name, arguments.out, data, arguments.minutes)
     manifest = json.loads(path.with_suffix(".json").read_text())
     print(
@@ -72,6 +75,15 @@ def _require_name(name: str) -> None:
     is_plain = name.replace("-", "").replace("_", "").isalnum() and name.isascii()
     if not is_plain or name == UNTRAINED:
         raise UsageError(f"--name {name}: expected letters, digits, '-' and '_', and not '{UNTRAINED}'")
+
+
+def _ended_in(run: Path, data: str | None) -> tuple[Path, str | None]:
+    """Return the folder of the last training of a recipe, and its demonstrations; another folder as it is."""
+    if not (run / COPY).is_file():
+        return run, data
+    is_refined = "refinement" in tomllib.loads((run / COPY).read_text())
+    trained_on = ",".join(str(run / name) for name in ([DEMOS, RECOVERY] if is_refined else [DEMOS]))
+    return run / (REFINED if is_refined else TRAIN), data or trained_on
 
 
 def _data(data: str, sha256: str) -> dict[str, Any]:
