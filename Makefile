@@ -53,7 +53,7 @@ train-libero train-calvin: train-%: setup
 	MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 MALLOC_TOP_PAD_=268435456 \
 		OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m rdvla_bench.recipe recipes/rdvla-nano-$*.toml \
 		--workers $(THREADS) --out $(RUNS)/rdvla-nano-$*
-	$(BIN)/python -m rdvla_bench.ship $(RUNS)/rdvla-nano-$*/train --name rdvla-nano-$* --data $(RUNS)/rdvla-nano-$*/demos
+	$(BIN)/python -m rdvla_bench.ship $(RUNS)/rdvla-nano-$* --name rdvla-nano-$*
 
 bench: setup
 	$(BIN)/python -m rdvla_bench.bench libero

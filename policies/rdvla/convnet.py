@@ -114,4 +114,5 @@ class ConvVision(nn.Module):
         """Return what is added to each latent, (B, L, D)."""
         inner, middle, outer = self.known
         x = F.relu(middle(F.relu(inner(torch.cat([where, steer, patch], dim=1)))))
-        return outer(x).view(len(x), *self.latents.weight.shape)
+        known: Tensor = outer(x)
+        return known.view(len(x), *self.latents.weight.shape)
