@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -41,13 +41,15 @@ def test_importing_the_package_registers_its_environments() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_answers_at_once(command: str) -> None:
-    begun = time.perf_counter()
+    begun = os.times()
     done = subprocess.run(
         [sys.executable, "-m", f"rdvla_bench.{command}", "--help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout.lower()
-    assert time.perf_counter() - begun < 8  # a shared machine; on an idle one it is well under a second
+    ended = os.times()
+    # CPU seconds of the finished child, whatever else runs on the machine: 0.4, and 2 to 4 with torch or ray
+    assert ended.children_user + ended.children_system - begun.children_user - begun.children_system < 1.5
 
 
 def _package(module: str) -> str:
