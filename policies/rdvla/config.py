@@ -33,13 +33,13 @@ class ConvNet:
     channels: tuple[int, ...]
     blocks: int = 1  # residual convolutions a stage
     located: int = 1  # the stage whose channels are also given as places
-    hidden: int = 0  # width of the two layers from places to latents; 0: one linear map, the same for every latent
+    hidden: int = 256  # width of the two layers from places to latents
 
     def __post_init__(self) -> None:
         """Refuse what no stage can be built of."""
-        if self.stem < 1 or min(self.blocks, self.hidden) < 0 or not self.channels:
+        if min(self.stem, self.hidden) < 1 or self.blocks < 0 or not self.channels:
             raise UsageError(
-                f"{self}: expected a stem of 1 or more, blocks of 0 or more, hidden of 0 or more, and one width or more"
+                f"{self}: expected a stem of 1 or more, blocks of 0 or more, hidden of 1 or more, and one width or more"
             )
         if not 0 <= self.located < len(self.channels):
             raise UsageError(f"convnet of {len(self.channels)} stages: there is no stage {self.located} to be located")
@@ -226,7 +226,7 @@ NANO_CONV = replace(
         NANO.backbone,
         dino=None,
         siglip=None,
-        convnet=ConvNet(stem=4, channels=(32, 64, 128, 128), blocks=0, hidden=256),
+        convnet=ConvNet(stem=4, channels=(32, 64, 128, 128), blocks=0),
         image_size=96,
         patch=32,
         latents=8,

@@ -91,23 +91,19 @@ class ConvVision(nn.Module):
         """Build one net a camera."""
         super().__init__()
         width = config.llm.width
-        self.hidden = size.hidden
         self.eyes = nn.ModuleList(_Eye(size, width) for _ in config.cameras)
         self.places = nn.Embedding(config.vision_tokens, size.channels[-1])
         n_places = 2 * len(config.cameras) * size.channels[size.located]
-        if size.hidden:
-            given = n_places + width + size.channels[-1]
-            sizes = (given, size.hidden, size.hidden, config.latents * width)
-            self.known = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
-        else:
-            self.located = nn.Linear(n_places, width)
+        given = n_places + width + size.channels[-1]
+        sizes = (given, size.hidden, size.hidden, config.latents * width)
+        self.known = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         self.latents = nn.Embedding(config.latents, width)
 
     def forward(self, pixels: Tensor, steer: Tensor) -> Seen:
         """Map (B, cameras, 3, H, W) in [0, 1] and what steers, (B, D)."""
         patches, places = zip(*(eye(pixels[:, i], steer) for i, eye in enumerate(self.eyes)), strict=True)
         seen, where = torch.cat(patches, dim=1), torch.cat(places, dim=1)
-        known = self._known(where, seen.mean(dim=1), steer) if self.hidden else self.located(where)[:, None]
+        known = self._known(where, seen.mean(dim=1), steer)
         return Seen(seen + self.places.weight, self.latents.weight + steer[:, None] + known)
 
     def _known(self, where: Tensor, patch: Tensor, steer: Tensor) -> Tensor:

@@ -30,8 +30,6 @@ def _convnet(config: BackboneConfig, size: ConvNet) -> int:
         total += 2 * side**2 * (kernel**2 * given + size.blocks * 9 * width) * width + 4 * words * width
         given = width
     places = 2 * size.channels[size.located]
-    if not size.hidden:
-        return total + 2 * places * words
     given += cameras * places + words
     return total + 2 * (given + size.hidden + config.latents * words) * size.hidden // cameras
 
