@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,6 +47,24 @@ def test_an_untrained_policy_answers_a_calvin_observation() -> None:
 def test_released_weights_read_eight_of_calvins_fifteen_values() -> None:
     raw = np.arange(15, dtype=np.float32)
     assert read_proprio(CALVIN, "as-is", raw, raw).tolist() == [0, 1, 2, 3, 4, 5, 6, 14]
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_a_model_that_does_not_read_the_gripper_sees_no_change_of_it(benchmark: str) -> None:
+    here = BENCHMARKS[benchmark]
+    opened = np.zeros(here.n_proprio, np.float32)
+    closed = opened.copy()
+    closed[[here.reads[-2], here.reads[-1]]] = 1.0
+    moved = opened.copy()
+    moved[here.reads[2]] = 1.0
+    one, other, third = (read_proprio(here, "matrix", raw, raw, gripper=False) for raw in (opened, closed, moved))
+    assert one.shape == (9,)
+    assert np.array_equal(one, other)
+    assert not np.array_equal(one, third)
+    with pytest.raises(
+        UsageError, match="11 proprio values, but with rotation 'matrix' without the gripper's there are 9"
+    ):
+        replace(NANO, gripper=False)
 
 
 def test_rotations_agree_with_scipys() -> None:

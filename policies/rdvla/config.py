@@ -150,15 +150,16 @@ class RdvlaConfig:
     head: HeadConfig
     benchmark: str = "libero"
     rotation: Rotation = "as-is"  # how the tool's rotation is read; released weights: as it is
+    gripper: bool = True  # whether the gripper's own values are read; released weights: they are
 
     def __post_init__(self) -> None:
         """Refuse a head that reads what the language model, or the benchmark, does not have."""
         if self.benchmark not in BENCHMARKS:
             raise UnknownName("benchmark", self.benchmark, BENCHMARKS, f"known: {', '.join(BENCHMARKS)}")
-        if self.head.proprio != proprio_width(self.rotation):
+        if self.head.proprio != (width := proprio_width(self.rotation, self.gripper)):
             raise UsageError(
                 f"config {self.name}: a head of {self.head.proprio} proprio values, but with rotation "
-                f"'{self.rotation}' there are {proprio_width(self.rotation)}"
+                f"'{self.rotation}' {'and' if self.gripper else 'without'} the gripper's there are {width}"
             )
         layers = self.backbone.llm.layers
         if self.head.width != self.backbone.llm.width:
@@ -222,6 +223,8 @@ NANO = RdvlaConfig(
 NANO_CONV = replace(
     NANO,
     name="nano-conv",
+    head=replace(NANO.head, proprio=9),
+    gripper=False,
     backbone=replace(
         NANO.backbone,
         dino=None,

@@ -3,7 +3,8 @@
 The network's cameras are a fixed one and one on the wrist, its proprioception eight values of the suite's: position of
 the tool (3), its rotation (3), and two of the gripper. Released weights read them as they are. Models of ours read
 the rotation as the first two columns of its matrix instead: both benchmarks hold the tool near half a turn, where
-three angles jump by a whole one.
+three angles jump by a whole one. They can also do without the gripper's values: demonstrations open and close it
+seldom, so that what it does already foretells what it does next, and a model that reads it goes on with it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ Rotation = Literal["as-is", "matrix"]
 N_READ = 8
 """Values of the suite's proprioception that the network gets: released code, PROPRIO_DIM of LIBERO and CALVIN."""
 _TURN = slice(3, 6)  # the rotation among them
+_GRIPPER = 2  # how many of them, the last, are the gripper's
 _WIDTH: Mapping[Rotation, int] = {"as-is": N_READ, "matrix": N_READ + 3}
 
 
@@ -68,16 +70,23 @@ def benchmark_with(cameras: Iterable[str]) -> str:
     raise UsageError(f"cameras {', '.join(sorted(given)) or 'none'} are those of no benchmark ({known})")
 
 
-def proprio_width(rotation: Rotation) -> int:
+def proprio_width(rotation: Rotation, gripper: bool = True) -> int:
     """Return how many values the network's proprioception has."""
-    return _WIDTH[rotation]
+    return _WIDTH[rotation] - (0 if gripper else _GRIPPER)
 
 
 def read_proprio(
-    convention: Convention, rotation: Rotation, raw: NDArray[np.float32], scaled: NDArray[np.float32]
+    convention: Convention,
+    rotation: Rotation,
+    raw: NDArray[np.float32],
+    scaled: NDArray[np.float32],
+    *,
+    gripper: bool = True,
 ) -> NDArray[np.float32]:
     """Return what the network reads of (..., P) values, given as they are and scaled to the training data's bounds."""
     values = scaled[..., list(convention.reads)]
+    if not gripper:
+        values = values[..., :-_GRIPPER]
     if rotation == "as-is":
         return values
     angles = raw[..., list(convention.reads[_TURN])]

@@ -49,7 +49,7 @@ class UntrainedInterface:
 
     def proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return it unscaled: without a checkpoint there are no statistics to normalise with."""
-        return read_proprio(self._sizes.convention, self._sizes.rotation, proprio, proprio)
+        return read_proprio(self._sizes.convention, self._sizes.rotation, proprio, proprio, gripper=self._sizes.gripper)
 
     def actions(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Clip: without statistics the normalised action is the action.

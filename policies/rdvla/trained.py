@@ -56,7 +56,8 @@ class TrainedInterface(UntrainedInterface):
     def proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalise (..., P), clip, and take what the network reads."""
         scaled = self.statistics.proprio.normalise(proprio)
-        return read_proprio(self._sizes.convention, self._sizes.rotation, proprio, scaled)
+        sizes = self._sizes
+        return read_proprio(sizes.convention, sizes.rotation, proprio, scaled, gripper=sizes.gripper)
 
     def moved(self, slides: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return what proprioception changes by, (B, P), if the far camera's picture slides by (B, 2) pixels.

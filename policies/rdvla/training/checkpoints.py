@@ -170,6 +170,7 @@ def config_from_json(fields: Mapping[str, Any]) -> RdvlaConfig:
         HeadConfig(**head),
         fields.get("benchmark", "libero"),
         fields.get("rotation", "as-is"),
+        fields.get("gripper", True),
     )
 
 
