@@ -70,8 +70,8 @@ class Recipe:
     warmup_steps: int = 0
     """Steps of linear warm-up. Released: 0."""
     eyes_steps: int = 0
-    """The first of the steps train the eyes alone (convnet, words, projector of proprioception): a linear map, not
-    kept, guesses chunk and goal from the latents that the language model would be given. A third of the time a step."""
+    """The first of the steps train the eyes alone (convnet, words, projector of proprioception): linear maps, not
+    kept, guess chunk and goal from the latents that the language model would be given. A third of the time a step."""
     eyes_learning_rate: float = 2e-3
     """Peak of the schedule of those steps, which has the warm-up and a cosine to 0 of its own."""
     mean_depth: int = 32
