@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from rdvla_bench.env import BenchEnv
+from rdvla_bench.env import BenchEnv, EnvWrapper
 from rdvla_bench.errors import UsageError
 from rdvla_bench.types import Observation
 
@@ -43,7 +43,7 @@ def touched(info: Mapping[str, Any], env: str) -> tuple[str, ...]:
     return names
 
 
-class Felt:
+class Felt(EnvWrapper):
     """An environment that writes down what the fingers touch at each observation of its present episode.
 
     The environment inside must have been made with ``privileged=True``. The first entry of ``touched`` is the start,
@@ -52,8 +52,8 @@ class Felt:
 
     def __init__(self, env: BenchEnv, name: str) -> None:
         """Wrap ``env``, called ``name``."""
-        self._env, self._name, self.appearance = env, name, env.appearance
-        self.observation_space, self.action_space = env.observation_space, env.action_space
+        super().__init__(env)
+        self._name = name
         self.touched: list[tuple[str, ...]] = []
 
     def reset(
@@ -69,15 +69,3 @@ class Felt:
         obs, reward, terminated, truncated, info = self._env.step_chunk(actions)
         self.touched.append(touched(info, self._name))
         return obs, reward, terminated, truncated, info
-
-    def get_state(self) -> NDArray[np.float64]:
-        """Return the simulator's state."""
-        return self._env.get_state()
-
-    def scene_digest(self) -> str:
-        """Return the digest of what was placed."""
-        return self._env.scene_digest()
-
-    def close(self) -> None:
-        """Close the environment inside."""
-        self._env.close()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdvla_bench.demo_noise import Bursts, NoiseRecipe, advance, begin
-from rdvla_bench.env import BenchEnv
+from rdvla_bench.env import BenchEnv, EnvWrapper
 from rdvla_bench.policy import Policy, PolicyCard
 from rdvla_bench.record import Result
 from rdvla_bench.rollout import Phase, Trace, play
@@ -64,13 +64,13 @@ class Demonstration:
     instructions: tuple[str, ...]  # F of them
 
 
-class Started:
+class Started(EnvWrapper):
     """An environment whose episodes all start from the same reset options."""
 
     def __init__(self, env: BenchEnv, options: Options) -> None:
         """Wrap ``env``."""
-        self._env, self._options, self.appearance = env, dict(options), env.appearance
-        self.observation_space, self.action_space = env.observation_space, env.action_space
+        super().__init__(env)
+        self._options = dict(options)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -78,22 +78,6 @@ class Started:
         """Start from the options of this object, whatever the caller asks for."""
         del options
         return self._env.reset(seed=seed, options=dict(self._options))
-
-    def step_chunk(self, actions: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Run the chunk."""
-        return self._env.step_chunk(actions)
-
-    def get_state(self) -> NDArray[np.float64]:
-        """Return the simulator's state."""
-        return self._env.get_state()
-
-    def scene_digest(self) -> str:
-        """Return the digest of what the reset placed."""
-        return self._env.scene_digest()
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
 
 
 @runtime_checkable
@@ -279,8 +263,8 @@ def kept_frames(take: Take, rule: FrameRule) -> Iterator[tuple[int, NDArray[np.f
     """Yield (control step, label chunk (K, A)) of every frame to keep.
 
     A frame is kept where the actions that follow it were executed without noise, for a whole chunk or to the end of
-    its task; there the chunk is filled up with standing still, the gripper as it was. Each task's first frame is kept
-    if it can be.
+    its task; there the last action goes on to the end of the chunk, for a policy that gets there a step late must not
+    stop short. Each task's first frame is kept if it can be.
     """
     grip = np.sign(take.labels[:, -1])
     switches = np.flatnonzero(np.diff(grip)) + 1
@@ -296,9 +280,7 @@ def kept_frames(take: Take, rule: FrameRule) -> Iterator[tuple[int, NDArray[np.f
 
 
 def _chunk(labels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    still = np.zeros((size - len(labels), labels.shape[1]), np.float32)
-    still[:, -1] = labels[-1, -1]
-    return np.concatenate([labels, still])
+    return np.concatenate([labels, np.repeat(labels[-1:], size - len(labels), axis=0)])
 
 
 def _without_frames(episode: Episode, take: Take) -> Demonstration:

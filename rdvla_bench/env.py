@@ -1,4 +1,4 @@
-"""What the harness asks of an environment, beyond ``gymnasium.Env``."""
+"""What the harness asks of an environment, beyond ``gymnasium.Env``, and one around another."""
 
 from __future__ import annotations
 
@@ -47,3 +47,34 @@ class BenchEnv(Protocol):
 
     def close(self) -> None:
         """Free the simulator and its GL context."""
+
+
+class EnvWrapper:
+    """An environment around another one, which it passes everything on to; what it changes, a subclass overrides."""
+
+    def __init__(self, env: BenchEnv) -> None:
+        """Wrap ``env``."""
+        self._env, self.appearance = env, env.appearance
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start the episode."""
+        return self._env.reset(seed=seed, options=options)
+
+    def step_chunk(self, actions: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Run the chunk."""
+        return self._env.step_chunk(actions)
+
+    def get_state(self) -> NDArray[np.float64]:
+        """Return the simulator's state."""
+        return self._env.get_state()
+
+    def scene_digest(self) -> str:
+        """Return the digest of what the reset placed."""
+        return self._env.scene_digest()
+
+    def close(self) -> None:
+        """Close the environment."""
+        self._env.close()

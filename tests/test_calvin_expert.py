@@ -143,6 +143,33 @@ def test_a_long_block_is_taken_across_its_short_side() -> None:
         assert YAWS[0] <= yaw <= YAWS[1]
 
 
+def hovering(aside: float, height: float, **changes: Any) -> dict[str, Any]:
+    """The same tool beside and above the block, turned as its grasp asks."""
+    pos = np.array([0.1 + aside, -0.1, height])
+    grasp = next(move for move in advance(view(), Progress()).program if move.name == "down")
+    return view(**{"tcp_pos": pos, "target_pos": pos.copy(), "tcp_euler": grasp.euler, **changes})
+
+
+def names(scene: dict[str, Any]) -> list[str]:
+    return [move.name for move in advance(scene, Progress()).program]
+
+
+def test_a_hand_that_hovers_over_its_block_comes_down_instead_of_rising() -> None:
+    far, near, around = (names(hovering(*place)) for place in ((0.2, 0.5), (0.04, 0.516), (0.005, 0.48)))
+    assert far == ["rise", "over", "above", "down", "close", "lift"]
+    assert near == ["over", "above", "down", "close", "lift"]
+    assert around == ["down", "close", "lift"]
+    over = advance(hovering(0.04, 0.54), Progress()).program[0]
+    assert over.name == "over"
+    assert over.pos[2] < 0.54
+
+
+def test_a_hand_that_is_closed_or_turned_wrongly_does_not_come_straight_down() -> None:
+    turned = np.array([np.pi, 0.0, EASE - 0.5])
+    assert names(hovering(0.005, 0.48, width=0.02))[-4:] == ["above", "down", "close", "lift"]
+    assert names(hovering(0.005, 0.48, tcp_euler=turned))[-4:] == ["above", "down", "close", "lift"]
+
+
 def test_the_door_covers_what_its_joint_says() -> None:
     here = view()
     left, right = places.openings(here)

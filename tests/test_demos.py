@@ -75,14 +75,17 @@ def test_no_label_holds_an_action_that_was_executed_with_noise() -> None:
 def test_each_subtask_starts_with_a_frame_and_no_label_reaches_into_the_next() -> None:
     chunks = dict(kept_frames(take(12, segments=((0, 6), (6, 12))), RULE))
     assert list(chunks) == [0, 4, 6, 10]
-    assert chunks[4][:, 0].tolist() == [4, 5, 0, 0]
+    assert chunks[4][:, 0].tolist() == [4, 5, 5, 5]
     assert chunks[4][:, 6].tolist() == [-1] * 4
 
 
-def test_after_the_end_a_label_stands_still_with_the_gripper_as_it_was() -> None:
-    chunks = dict(kept_frames(take(10, closes_at=7), RULE))
+def test_after_the_end_a_label_goes_on_with_the_last_action() -> None:
+    whole = take(10, closes_at=7)
+    chunks = dict(kept_frames(whole, RULE))
     last = chunks[max(chunks)]
-    assert last[-1].tolist() == [0, 0, 0, 0, 0, 0, 1]
+    assert last[-1].tolist() == whole.labels[9].tolist()
+    assert last[-1, 0] == 9
+    assert last[-1, 6] == 1
 
 
 def test_noise_moves_the_arm_alone_and_is_weaker_near_objects() -> None:

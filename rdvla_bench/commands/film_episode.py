@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdvla_bench.env import BenchEnv
+from rdvla_bench.env import BenchEnv, EnvWrapper
 from rdvla_bench.errors import MissingExtra
 from rdvla_bench.types import Observation, Outcome
 
@@ -33,7 +33,7 @@ class Frame:
     solved: int | None = None  # instructions of a chain that are done
 
 
-class Filmed:
+class Filmed(EnvWrapper):
     """An environment that runs a chunk piece by piece and keeps a picture of every so many control steps.
 
     Non-obvious: rendering has no influence on the simulation, so states are those of the unfilmed episode.
@@ -43,8 +43,8 @@ class Filmed:
 
     def __init__(self, env: BenchEnv, cameras: tuple[str, ...], every: int = 1) -> None:
         """Wrap ``env``, to keep a picture of every ``every``-th control step."""
-        self._env, self._cameras, self.appearance = env, cameras, env.appearance
-        self.observation_space, self.action_space = env.observation_space, env.action_space
+        super().__init__(env)
+        self._cameras = cameras
         self.frames: list[Frame] = []
         self._every, self._steps, self._query = every, 0, 0
 
@@ -78,18 +78,6 @@ class Filmed:
 
     def _seen(self, obs: Observation) -> Observation:
         return {**obs, "images": {name: obs["images"][name] for name in self._cameras}}
-
-    def get_state(self) -> NDArray[np.float64]:
-        """Return the simulator's state."""
-        return self._env.get_state()
-
-    def scene_digest(self) -> str:
-        """Return what the reset placed."""
-        return self._env.scene_digest()
-
-    def close(self) -> None:
-        """Close the environment."""
-        self._env.close()
 
 
 @dataclass(frozen=True)

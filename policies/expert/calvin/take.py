@@ -8,7 +8,7 @@ import numpy as np
 
 from rdvla_bench.policies.expert.calvin.blocks import SILL, footprint, grasp_yaws, is_on
 from rdvla_bench.policies.expert.calvin.mechanisms import move_door
-from rdvla_bench.policies.expert.calvin.move import CLOSED, OPEN, Move, View
+from rdvla_bench.policies.expert.calvin.move import CLOSED, OPEN, Move, View, error
 from rdvla_bench.policies.expert.calvin.places import openings
 from rdvla_bench.policies.expert.calvin.reach import EASE
 from rdvla_bench.policies.expert.calvin.travel import FRONT, Program, as_is, at, come
@@ -21,6 +21,8 @@ _NARROW = 0.11  # m from a bound of the opening within which the hand meets it
 _BARED = 0.1  # m from the door's edge at which a block can be taken
 _OVER = 0.05  # m above a grasp
 _PAD = 0.004  # m of the tool point above the block's middle
+_WIDE = 0.07  # m between the fingers of an open hand; they open 0.08
+_ALIGNED = 0.01  # m sideways within which the hand comes straight down
 
 
 def take(view: View, name: str, attempt: int, *, yaw: float | None = None, pitch: float = _PITCH) -> Program:
@@ -38,15 +40,27 @@ def take(view: View, name: str, attempt: int, *, yaw: float | None = None, pitch
         above = pos + np.array([0.0, -0.02, 0.06])
         front = np.array([pos[0], FRONT, 0.55])
         entry = (at(view, front, OPEN, yaw=yaw, pitch=pitch, tol=0.015, limit=40, name="front"),)
-    approach = (
+    over = (
         *come(view, above, OPEN, yaw=yaw, pitch=pitch),
         *entry,
         at(view, above, OPEN, yaw=yaw, pitch=pitch, tol=0.01, limit=40, name="above"),
-        at(view, pos, OPEN, yaw=yaw, pitch=pitch, speed=0.7, tol=0.005, limit=30, name="down"),
     )
+    down = at(view, pos, OPEN, yaw=yaw, pitch=pitch, speed=0.7, tol=0.005, limit=30, name="down")
+    approach = (down,) if not entry and _is_around(view, down) else (*over, down)
     return (
         *(replace(move, watch=(name, block.pos)) for move in approach),
         at(view, pos, CLOSED, yaw=yaw, pitch=pitch, tol=0.02, dwell=6, limit=16, hold=name, name="close"),
+    )
+
+
+def _is_around(view: View, down: Move) -> bool:
+    """Return whether the open hand is where ``down`` passes already, over its end and turned as it asks."""
+    shift, spin = error(view, down)
+    return bool(
+        view["width"] > _WIDE
+        and np.linalg.norm(shift[:2]) < _ALIGNED
+        and -_OVER < shift[2] < _PAD
+        and np.max(np.abs(spin)) < down.tol_turn
     )
 
 

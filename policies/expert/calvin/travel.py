@@ -15,6 +15,8 @@ LADEN = 0.62  # m, the same with a block in the hand
 FRONT = -0.09  # m, y at which the hand passes before the door's handle
 _BESIDE = 0.045  # m between tool and a block's middle within which the open fingers stand around the block
 INSIDE = -0.045  # m, y beyond which the hand is among handle, lever and cupboard
+_NEAR = 0.05  # m sideways within which the hand does not rise to pass over the table
+_LOWEST = 0.515  # m, height of the tool at which the fingers pass over one block
 
 
 def pose(view: View, pos: FloatArray, yaw: float = EASE, pitch: float = 0.0) -> FloatArray:
@@ -58,7 +60,12 @@ def leave(view: View, grip: float, height: float = CLEAR) -> Program:
 def come(
     view: View, pos: FloatArray, grip: float, *, yaw: float = EASE, pitch: float = 0.0, height: float = CLEAR
 ) -> Program:
-    """Return the moves from wherever the tool is to above ``pos``, in front of the door where that lies behind it."""
+    """Return the moves from wherever the tool is to above ``pos``, in front of the door where that lies behind it.
+
+    A tool that is nearly there already stays low: what hovers over its goal is shown the way down, not up and back.
+    """
+    if pos[1] <= INSIDE and np.linalg.norm(view["tcp_pos"][:2] - pos[:2]) < _NEAR:
+        height = _LOWEST
     over = np.array([pos[0], min(float(pos[1]), FRONT) if pos[1] > INSIDE else pos[1], max(height, float(pos[2]))])
     return (*leave(view, grip, height), at(view, over, grip, yaw=yaw, pitch=pitch, tol=0.02, limit=70, name="over"))
 

@@ -2,8 +2,8 @@
 
 Non-obvious:
 
-* A chunk that reaches beyond its episode's end is filled up with standing still: no motion (actions are relative), the
-  gripper as it was last. Nothing is dropped and nothing is masked.
+* In a chunk that reaches beyond its episode's end the last action goes on, as in LeRobot's own. Nothing is dropped and,
+  unlike there, nothing is masked.
 * Bounds are the percentiles over all recorded frames, each once; the filling does not enter them.
 * The folder's own stats.json is not read: its versions differ in whether they have percentiles.
 * Timestamps are taken to be frame_index / fps, which is what LeRobot itself enforces within 0.1 ms.
@@ -120,9 +120,7 @@ class LerobotDataset:
 
     def _chunk_at(self, index: int) -> Floats:
         recorded = self._action[index : min(index + self._chunk, int(self._ends[index]))]
-        still = np.zeros((self._chunk - len(recorded), recorded.shape[1]), np.float32)
-        still[:, -1] = recorded[-1, -1]
-        return np.concatenate([recorded, still])
+        return np.concatenate([recorded, np.repeat(recorded[-1:], self._chunk - len(recorded), axis=0)])
 
 
 def _integers(folder: Path, table: pa.Table, name: str) -> Ints:
