@@ -336,6 +336,24 @@ def test_three_of_four_calvin_demonstrations_show_woods_of_their_own() -> None:
 
 
 @pytest.mark.calvin
+def test_calvins_doors_start_anywhere_from_which_their_tasks_are_possible() -> None:
+    from rdvla_bench.envs.calvin.demo_starts import words
+    from rdvla_bench.envs.calvin.scenes import DRAWER_RANGE, SCENES
+    from rdvla_bench.envs.calvin.starts import DRAWER, SLIDE, random_start
+
+    low, high = SCENES["B"].slide_range
+    starts = [load_suite("calvin_b").demo_start(0, 0, number)["scene_obs"] for number in range(68)]
+    for scene_obs in starts:
+        left = words("B", scene_obs).slider == "left"
+        assert (scene_obs[SLIDE] - low if left else high - scene_obs[SLIDE]) > 0.15
+        is_open = words("B", scene_obs).drawer == "open"
+        assert (scene_obs[DRAWER] if is_open else DRAWER_RANGE[1] - scene_obs[DRAWER]) > 0.12
+    at_ends = [scene_obs[SLIDE] in (low, high) and scene_obs[DRAWER] in DRAWER_RANGE for scene_obs in starts]
+    assert at_ends == [number % 4 == 1 for number in range(68)]
+    assert words("B", random_start("B", np.random.default_rng(0))[1]).slider in ("left", "right")
+
+
+@pytest.mark.calvin
 def test_a_put_away_block_lies_on_the_open_side_and_fills_it() -> None:
     from rdvla_bench.envs.calvin.demo_starts import can_follow
     from rdvla_bench.envs.calvin.sequences import State

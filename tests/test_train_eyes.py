@@ -213,6 +213,24 @@ def test_every_slide_within_the_bound_occurs() -> None:
     assert Augmenter(Augmentation(shift=3), 0, 0).slide(1) == (0, 0)
 
 
+def test_a_rectangle_of_one_colour_is_painted_over_in_as_many_pictures_as_asked() -> None:
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    erased = []
+    for step in range(200):
+        changed = Augmenter(Augmentation(erase=0.5), 0, step)(pixels, 0)
+        for image, before in zip(changed, pixels, strict=True):
+            inside = ((image - before).abs() > 1e-4).any(0)
+            erased.append(bool(inside.any()))
+            if erased[-1]:
+                rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
+                assert 4 <= len(rows) <= 16
+                assert 4 <= len(columns) <= 16
+                assert inside.sum() > 0.95 * len(rows) * len(columns)  # a pixel may have had the colour
+                assert len(image[:, inside].unique(dim=1).T) == 1
+    assert np.mean(erased) == pytest.approx(0.5, abs=0.08)
+    assert torch.equal(Augmenter(Augmentation(shift=0), 0, 3)(pixels, 0), pixels)
+
+
 def test_a_near_camera_does_not_slide() -> None:
     with pytest.raises(UsageError, match="slide 6: libero's camera is near, expected 0"):
         trainer(replace(RECIPE, augmentation=SLIDING))

@@ -57,7 +57,18 @@ def _change(image: Tensor, strength: Augmentation, rng: np.random.Generator) -> 
     mean = image.mean()
     image = mean + (image - mean) * (1.0 + contrast)
     grey = torch.einsum("chw,c->hw", image, torch.tensor(GREY))
-    return (grey + (image - grey) * (1.0 + saturation)).clamp(0.0, 1.0)
+    image = (grey + (image - grey) * (1.0 + saturation)).clamp(0.0, 1.0)
+    return _erased(image, rng) if strength.erase and rng.random() < strength.erase else image
+
+
+def _erased(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Paint a rectangle over, an eighth to a half of the picture's sides, wholly inside it, in one colour."""
+    size = image.shape[-1]
+    high, wide = (int(n) for n in rng.integers(size // 8, size // 2 + 1, 2))
+    top, left = int(rng.integers(0, size - high + 1)), int(rng.integers(0, size - wide + 1))
+    image = image.clone()
+    image[:, top : top + high, left : left + wide] = torch.from_numpy(rng.random((3, 1, 1), np.float32))
+    return image
 
 
 def shift(image: Tensor, down: int, right: int) -> Tensor:

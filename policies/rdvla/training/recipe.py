@@ -29,6 +29,9 @@ class Augmentation:
     """Largest relative change of the distance from the image's mean."""
     saturation: float = 0.0
     """Largest relative change of the distance from grey."""
+    erase: float = 0.0
+    """Share of the pictures in which a rectangle is painted over (Zhong et al., arXiv 1708.04896): so that one thing's
+    place is not learnt from another's alone."""
 
     def __post_init__(self) -> None:
         """Refuse a value outside its range.
@@ -39,7 +42,7 @@ class Augmentation:
         for name in ("shift", "slide"):
             most = f"0 to {LARGEST_SHIFT}"
             _require(0 <= getattr(self, name) <= LARGEST_SHIFT, f"augmentation.{name}", getattr(self, name), most)
-        for name in ("brightness", "contrast", "saturation"):
+        for name in ("brightness", "contrast", "saturation", "erase"):
             _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 to 1")
 
     @property
