@@ -17,6 +17,7 @@ from safetensors.torch import load_file  # noqa: E402
 from rdvla_bench.errors import UsageError  # noqa: E402
 from rdvla_bench.policies.rdvla.config import ConvNet, RdvlaConfig  # noqa: E402
 from rdvla_bench.policies.rdvla.conventions import BENCHMARKS  # noqa: E402
+from rdvla_bench.policies.rdvla.images import CROP_AREA  # noqa: E402
 from rdvla_bench.policies.rdvla.statistics import Bounds  # noqa: E402
 from rdvla_bench.policies.rdvla.tokens import BARE  # noqa: E402
 from rdvla_bench.policies.rdvla.trained import TrainedInterface  # noqa: E402
@@ -175,7 +176,7 @@ def test_a_point_in_calvins_picture_slides_as_the_tool_does() -> None:
 
     def place(point: np.ndarray) -> np.ndarray:
         x, y, _, w = projection @ view @ np.append(point, 1.0)
-        return np.array([1 - y / w, 1 + x / w]) * size / 2  # down, right
+        return np.array([-y / w, x / w]) / CROP_AREA**0.5 * size / 2  # down, right, from the middle of the crop
 
     slides = np.array([[3, -5], [0, 4], [-6, 0]])
     for slide, moved in zip(slides, interface.moved(slides), strict=True):
@@ -213,22 +214,37 @@ def test_every_slide_within_the_bound_occurs() -> None:
     assert Augmenter(Augmentation(shift=3), 0, 0).slide(1) == (0, 0)
 
 
-def test_a_rectangle_of_one_colour_is_painted_over_in_as_many_pictures_as_asked() -> None:
-    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    erased = []
-    for step in range(200):
-        changed = Augmenter(Augmentation(erase=0.5), 0, step)(pixels, 0)
-        for image, before in zip(changed, pixels, strict=True):
-            inside = ((image - before).abs() > 1e-4).any(0)
-            erased.append(bool(inside.any()))
-            if erased[-1]:
-                rows, columns = inside.any(1).nonzero().flatten(), inside.any(0).nonzero().flatten()
-                assert 4 <= len(rows) <= 16
-                assert 4 <= len(columns) <= 16
-                assert inside.sum() > 0.95 * len(rows) * len(columns)  # a pixel may have had the colour
-                assert len(image[:, inside].unique(dim=1).T) == 1
-    assert np.mean(erased) == pytest.approx(0.5, abs=0.08)
-    assert torch.equal(Augmenter(Augmentation(shift=0), 0, 3)(pixels, 0), pixels)
+def test_rectangles_are_painted_over_in_as_many_of_the_fixed_cameras_pictures_as_asked_and_never_the_goal() -> None:
+    pixels = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+    share, goal = torch.zeros(48, 48), np.array([20.0, 31.0])
+    for step in range(300):
+        fixed, wrist = Augmenter(Augmentation(erase=0.5), 0, step)(pixels, 0, goal)
+        assert torch.allclose(wrist, pixels[1], atol=1e-5)
+        share += ((fixed - pixels[0]).abs() > 1e-4).any(0) / 300
+    assert not share[17:24, 28:35].any()  # at least 7 % of the side around it
+    assert share.max() > 0.15
+    assert (share > 0.02).float().mean() > 0.7  # all else is hidden now and then
+    painted = [Augmenter(Augmentation(erase=0.5), 0, step)(pixels, 0)[0] for step in range(300)]
+    assert np.mean([not torch.allclose(image, pixels[0], atol=1e-4) for image in painted]) == pytest.approx(
+        0.5, abs=0.07
+    )
+    assert torch.stack(painted)[:, :, 20, 31].unique(dim=0).shape[0] > 20  # without a goal nothing is spared
+
+
+def test_the_goal_is_where_the_environments_camera_shows_it() -> None:
+    pytest.importorskip("pybullet")
+    from rdvla_bench.envs.calvin.cameras import STATIC, static_view
+
+    view, projection = (np.array(m).reshape(4, 4).T for m in (static_view(), STATIC.projection()))
+    interface = TrainedInterface(seeing().on("calvin"), Demonstrations(2).statistics)
+    points = np.array([[0.1, -0.1, 0.46], [-0.25, 0.05, 0.5], [0.3, -0.15, 0.46]], np.float32)
+    seen = interface.seen_at(points)
+    assert seen is not None
+    for point, found in zip(points, seen, strict=True):
+        x, y, _, w = projection @ view @ np.append(point, 1.0)
+        cropped = np.array([-y / w, x / w]) / CROP_AREA**0.5
+        assert found == pytest.approx((cropped + 1) / 2 * seeing().backbone.image_size, abs=1.0)
+    assert TrainedInterface(seeing(), Demonstrations(2).statistics).seen_at(points) is None
 
 
 def test_a_near_camera_does_not_slide() -> None:

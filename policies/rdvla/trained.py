@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
-from rdvla_bench.policies.rdvla.conventions import read_proprio
+from rdvla_bench.policies.rdvla.conventions import FarCamera, read_proprio
+from rdvla_bench.policies.rdvla.images import CROP_AREA
 from rdvla_bench.policies.rdvla.interface import UntrainedInterface
 from rdvla_bench.policies.rdvla.statistics import Statistics
 from rdvla_bench.policies.rdvla.stored_images import shrink
@@ -67,11 +68,29 @@ class TrainedInterface(UntrainedInterface):
         convention = self._sizes.convention
         offsets = np.zeros((len(slides), convention.n_proprio), np.float32)
         if camera := convention.far_camera:
-            offsets[:, :3] = slides / self._config.image_size @ np.array([camera.down, camera.across])
+            offsets[:, :3] = slides / self._config.image_size @ _sides(camera)
         return offsets
+
+    def seen_at(self, points: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """Return the pixels (B, 2), down and right, at which the far camera's picture shows points (B, 3) in m.
+
+        None where the benchmark's camera is not far away.
+        """
+        camera = self._sizes.convention.far_camera
+        if camera is None:
+            return None
+        sides = _sides(camera)
+        shares: NDArray[np.float64] = (points - np.array(camera.centre)) @ sides.T / np.sum(sides**2, axis=1)
+        return (shares + 0.5) * self._config.image_size
 
     def actions(self, chunk: NDArray[np.float32]) -> NDArray[np.float32]:
         """Restore the units, cut the gripper to its sign, clip."""
         actions = self.statistics.action.restore(np.clip(chunk, -1.0, 1.0))
         actions[:, -1] = np.where(chunk[:, -1] > 0, 1.0, -1.0)
         return np.clip(actions, -1.0, 1.0)
+
+
+def _sides(camera: FarCamera) -> NDArray[np.float64]:
+    """Return the height and the width (2, 3) in m of what the network sees, a centre crop of the camera's picture."""
+    sides: NDArray[np.float64] = np.array([camera.down, camera.across]) * CROP_AREA**0.5
+    return sides

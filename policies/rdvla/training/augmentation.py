@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from rdvla_bench.policies.rdvla.training.recipe import Augmentation
 from rdvla_bench.seeding import generator
 
+_PATCHES = 3  # rectangles in a picture that is painted over, of a sixth to a half of its sides
+_AROUND = 0.08  # of the picture's side: what stays to be seen around the goal
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, what saturation moves away from
 
 
@@ -35,14 +38,20 @@ class Augmenter:
         down, right = (int(n) for n in rng.integers(-self.strength.slide, self.strength.slide + 1, 2))
         return down, right
 
-    def __call__(self, pixels: Tensor, place: int) -> Tensor:
-        """Return the changed (cameras, 3, S, S) in [0, 1] of the sample at ``place`` in the batch."""
+    def __call__(self, pixels: Tensor, place: int, keep: NDArray[np.float64] | None = None) -> Tensor:
+        """Return the changed (cameras, 3, S, S) in [0, 1] of the sample at ``place`` in the batch.
+
+        ``keep`` is a pixel of the fixed camera's picture, down and right, that is not painted over.
+        """
         if not self.strength.is_on:
             return pixels
         rng = generator("rdvla-train-augment", self.seed, self.step, place)
         far, *others = pixels
         slid = shift(far, *self.slide(place))
-        return torch.stack([_change(image, self.strength, rng) for image in (slid, *others)])
+        fixed, *others = (_change(image, self.strength, rng) for image in (slid, *others))
+        if self.strength.erase and rng.random() < self.strength.erase:
+            fixed = _erased(fixed, keep, rng)
+        return torch.stack([fixed, *others])
 
 
 UNCHANGED = Augmenter(Augmentation(), 0, 0)
@@ -57,18 +66,25 @@ def _change(image: Tensor, strength: Augmentation, rng: np.random.Generator) -> 
     mean = image.mean()
     image = mean + (image - mean) * (1.0 + contrast)
     grey = torch.einsum("chw,c->hw", image, torch.tensor(GREY))
-    image = (grey + (image - grey) * (1.0 + saturation)).clamp(0.0, 1.0)
-    return _erased(image, rng) if strength.erase and rng.random() < strength.erase else image
+    return (grey + (image - grey) * (1.0 + saturation)).clamp(0.0, 1.0)
 
 
-def _erased(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Paint a rectangle over, an eighth to a half of the picture's sides, wholly inside it, in one colour."""
+def _erased(image: Tensor, keep: NDArray[np.float64] | None, rng: np.random.Generator) -> Tensor:
+    """Paint up to ``_PATCHES`` rectangles over, each in one colour, but for those that come near ``keep``."""
     size = image.shape[-1]
-    high, wide = (int(n) for n in rng.integers(size // 8, size // 2 + 1, 2))
-    top, left = int(rng.integers(0, size - high + 1)), int(rng.integers(0, size - wide + 1))
     image = image.clone()
-    image[:, top : top + high, left : left + wide] = torch.from_numpy(rng.random((3, 1, 1), np.float32))
+    for _ in range(_PATCHES):
+        high, wide = (int(n) for n in rng.integers(size // 6, size // 2 + 1, 2))
+        top, left = int(rng.integers(0, size - high + 1)), int(rng.integers(0, size - wide + 1))
+        colour = rng.random((3, 1, 1), np.float32)
+        if keep is None or not _covers((top, left), (high, wide), keep, _AROUND * size):
+            image[:, top : top + high, left : left + wide] = torch.from_numpy(colour)
     return image
+
+
+def _covers(corner: tuple[int, int], sides: tuple[int, int], point: NDArray[np.float64], margin: float) -> bool:
+    """Return whether a rectangle comes within ``margin`` pixels of a point."""
+    return all(a - margin <= p <= a + side + margin for a, side, p in zip(corner, sides, point, strict=True))
 
 
 def shift(image: Tensor, down: int, right: int) -> Tensor:

@@ -62,7 +62,8 @@ def collate(
     moved = interface.moved(np.array([augment.slide(place) for place in range(len(samples))]))
     cameras = interface.cameras
     views = [torch.stack([interface.image(s["images"][camera]) for camera in cameras]) for s in samples]
-    pixels = torch.stack([augment(view, place) for place, view in enumerate(views)])
+    kept = _goal_pixels(samples, interface, moved)
+    pixels = torch.stack([augment(view, place, kept[place]) for place, view in enumerate(views)])
     proprio = interface.proprio(np.stack([s["proprio"] for s in samples]) + moved)
     chunk = data.statistics.action.normalise(np.stack([s["chunk"] for s in samples]))
     return Batch(
@@ -72,6 +73,15 @@ def collate(
         torch.from_numpy(chunk).to(device),
         _goal(data, samples, moved, device),
     )
+
+
+def _goal_pixels(
+    samples: Sequence[Sample], interface: TrainedInterface, moved: NDArray[np.float32]
+) -> Sequence[NDArray[np.float64] | None]:
+    """Return where the far camera's picture shows each sample's goal, None where that is not known."""
+    goals = [sample["goal"] for sample in samples if "goal" in sample]
+    seen = interface.seen_at((np.stack(goals) + moved)[:, :3]) if len(goals) == len(samples) else None
+    return [None] * len(samples) if seen is None else list(seen)
 
 
 def _goal(data: Dataset, samples: Sequence[Sample], moved: NDArray[np.float32], device: torch.device) -> Tensor | None:

@@ -30,8 +30,8 @@ class Augmentation:
     saturation: float = 0.0
     """Largest relative change of the distance from grey."""
     erase: float = 0.0
-    """Share of the pictures in which a rectangle is painted over (Zhong et al., arXiv 1708.04896): so that one thing's
-    place is not learnt from another's alone."""
+    """Share of the fixed camera's pictures in which rectangles are painted over (Zhong et al., arXiv 1708.04896), never
+    the goal where the camera is far: one thing's place is then not learnt from another's."""
 
     def __post_init__(self) -> None:
         """Refuse a value outside its range.
