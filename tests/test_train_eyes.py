@@ -56,6 +56,15 @@ class Calvin(Demonstrations):
         return {**sample, "images": images, "proprio": wide, "goal": wide + np.float32(0.1)}
 
 
+class OnTheTable(Calvin):
+    """The same with a goal that the fixed camera sees."""
+
+    def __getitem__(self, index: int) -> Sample:
+        goal = np.zeros(15, np.float32)
+        goal[:3] = 0.05, -0.05, 0.45
+        return {**super().__getitem__(index), "goal": goal}
+
+
 def seeing() -> RdvlaConfig:
     tiny = tiny_config()
     backbone = replace(
@@ -229,6 +238,24 @@ def test_rectangles_are_painted_over_in_as_many_of_the_fixed_cameras_pictures_as
         0.5, abs=0.07
     )
     assert torch.stack(painted)[:, :, 20, 31].unique(dim=0).shape[0] > 20  # without a goal nothing is spared
+
+
+def test_a_batch_never_loses_a_goal_to_the_paint() -> None:
+    config, data = seeing().on("calvin"), OnTheTable(3)
+    interface = TrainedInterface(config, data.statistics)
+    seen = interface.seen_at(data[0]["goal"][None, :3])
+    assert seen is not None
+    down, right = seen[0].round().astype(int)
+    size = config.backbone.image_size
+    assert 0 < down < size
+    assert 0 < right < size
+    still = collate(data, [0], interface, CPU).pixels[0, 0]
+    painted = torch.zeros(size, size)
+    for step in range(150):
+        changed = collate(data, [0], interface, CPU, Augmenter(Augmentation(erase=1.0), 0, step)).pixels[0, 0]
+        painted += ((changed - still).abs() > 1e-4).any(0)
+    assert painted[down, right] == 0
+    assert painted.max() > 10
 
 
 def test_the_goal_is_where_the_environments_camera_shows_it() -> None:

@@ -62,7 +62,9 @@ def collate(
     moved = interface.moved(np.array([augment.slide(place) for place in range(len(samples))]))
     cameras = interface.cameras
     views = [torch.stack([interface.image(s["images"][camera]) for camera in cameras]) for s in samples]
-    kept = _goal_pixels(samples, interface, moved)
+    goals = _goals(samples, moved)
+    seen = None if goals is None else interface.seen_at(goals[:, :3])
+    kept = [None] * len(samples) if seen is None else list(seen)
     pixels = torch.stack([augment(view, place, kept[place]) for place, view in enumerate(views)])
     proprio = interface.proprio(np.stack([s["proprio"] for s in samples]) + moved)
     chunk = data.statistics.action.normalise(np.stack([s["chunk"] for s in samples]))
@@ -71,21 +73,11 @@ def collate(
         [interface.tokens(s["instruction"]) for s in samples],
         torch.from_numpy(proprio).to(device),
         torch.from_numpy(chunk).to(device),
-        _goal(data, samples, moved, device),
+        None if goals is None else torch.from_numpy(data.statistics.proprio.normalise(goals)[:, :3].copy()).to(device),
     )
 
 
-def _goal_pixels(
-    samples: Sequence[Sample], interface: TrainedInterface, moved: NDArray[np.float32]
-) -> Sequence[NDArray[np.float64] | None]:
-    """Return where the far camera's picture shows each sample's goal, None where that is not known."""
+def _goals(samples: Sequence[Sample], moved: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return proprioception (B, P) at each sample's goal, moved with the world, None where it is not known."""
     goals = [sample["goal"] for sample in samples if "goal" in sample]
-    seen = interface.seen_at((np.stack(goals) + moved)[:, :3]) if len(goals) == len(samples) else None
-    return [None] * len(samples) if seen is None else list(seen)
-
-
-def _goal(data: Dataset, samples: Sequence[Sample], moved: NDArray[np.float32], device: torch.device) -> Tensor | None:
-    goals = [sample["goal"] for sample in samples if "goal" in sample]
-    if len(goals) < len(samples):
-        return None
-    return torch.from_numpy(data.statistics.proprio.normalise(np.stack(goals) + moved)[:, :3].copy()).to(device)
+    return np.stack(goals) + moved if len(goals) == len(samples) else None
