@@ -214,7 +214,7 @@ def test_a_released_folder_is_refused_with_a_line(tmp_path: Path, monkeypatch: p
     folder = build(tmp_path / "released", untrained(TINY, 3))
     with pytest.raises(UsageError, match=r"text_config.hidden_size is 32, config nano-conv expects 128"):
         rdvla.fixed(depth=1, checkpoint=str(folder), config="nano-conv")
-    seeing = replace(TINY.backbone, dino=None, siglip=None, convnet=ConvNet(stem=8, channels=(8,), located=0))
+    seeing = replace(TINY.backbone, dino=None, siglip=None, convnet=ConvNet(stem=8, channels=(8,), located=(0,)))
     alike = replace(TINY, name="alike", backbone=seeing)
     monkeypatch.setitem(cast("dict[str, RdvlaConfig]", configs.CONFIGS), "alike", alike)
     with pytest.raises(UsageError, match="sees with a convnet and has no vision towers"):
@@ -246,7 +246,9 @@ def test_a_backbone_that_cannot_see_is_refused(change: dict[str, Any], said: str
         ({"stem": 4, "channels": ()}, "one width or more"),
         ({"stem": 0, "channels": (8, 8)}, "a stem of 1 or more"),
         ({"stem": 4, "channels": (8, 8), "blocks": -1}, "blocks of 0 or more"),
-        ({"stem": 4, "channels": (8,)}, "no stage 1 to be located"),
+        ({"stem": 4, "channels": (8, 8), "located": ()}, "expected one or more of 0 to 1, each once"),
+        ({"stem": 4, "channels": (8, 8), "located": (1, 1)}, "each once"),
+        ({"stem": 4, "channels": (8,)}, r"stages \(1,\) cannot be located"),
     ],
 )
 def test_a_convnet_that_cannot_be_built_is_refused(size: dict[str, Any], said: str) -> None:
@@ -255,7 +257,8 @@ def test_a_convnet_that_cannot_be_built_is_refused(size: dict[str, Any], said: s
 
 
 @pytest.mark.parametrize(
-    "size", [ConvNet(2, (8, 16, 24)), ConvNet(8, (16,), blocks=3, located=0), ConvNet(4, (8, 8), blocks=0)]
+    "size",
+    [ConvNet(2, (8, 16, 24), located=(0, 2)), ConvNet(8, (16,), blocks=3, located=(0,)), ConvNet(4, (8, 8), blocks=0)],
 )
 def test_a_convnet_of_any_size_gives_one_token_a_patch(size: ConvNet) -> None:
     sizes = replace(NANO_CONV.backbone, convnet=size, patch=size.patch, image_size=32)

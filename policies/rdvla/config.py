@@ -32,7 +32,7 @@ class ConvNet:
     stem: int  # side of the first stage's patches, in pixels
     channels: tuple[int, ...]
     blocks: int = 1  # residual convolutions a stage
-    located: int = 1  # the stage whose channels are also given as places
+    located: tuple[int, ...] = (1,)  # the stages whose channels are also given as places
     hidden: int = 256  # width of the two layers from places to latents
 
     def __post_init__(self) -> None:
@@ -41,8 +41,12 @@ class ConvNet:
             raise UsageError(
                 f"{self}: expected a stem of 1 or more, blocks of 0 or more, hidden of 1 or more, and one width or more"
             )
-        if not 0 <= self.located < len(self.channels):
-            raise UsageError(f"convnet of {len(self.channels)} stages: there is no stage {self.located} to be located")
+        stages = range(len(self.channels))
+        if not self.located or any(stage not in stages or self.located.count(stage) > 1 for stage in self.located):
+            raise UsageError(
+                f"convnet of {len(stages)} stages: stages {self.located} cannot be located, expected one or more of 0"
+                f" to {stages[-1]}, each once"
+            )
         if any(width < 1 or width % NORM_GROUPS for width in self.channels):
             raise UsageError(
                 f"convnet widths {self.channels}: expected multiples of {NORM_GROUPS}, the groups of a norm"
@@ -52,6 +56,11 @@ class ConvNet:
     def patch(self) -> int:
         """Return the side, in pixels, of what one token stands for."""
         return self.stem << (len(self.channels) - 1)
+
+    @property
+    def places(self) -> int:
+        """Return how many values say where the located channels are, two each."""
+        return 2 * sum(self.channels[stage] for stage in self.located)
 
 
 @dataclass(frozen=True)
@@ -229,7 +238,7 @@ NANO_CONV = replace(
         NANO.backbone,
         dino=None,
         siglip=None,
-        convnet=ConvNet(stem=4, channels=(32, 64, 128, 128), blocks=0),
+        convnet=ConvNet(stem=4, channels=(32, 64, 128, 128), blocks=0, located=(1, 2, 3)),
         image_size=96,
         patch=32,
         latents=8,

@@ -3,7 +3,7 @@
     x_0 = image,  s = mean of the instruction's word embeddings + token of proprioception
     x   = ReLU((1 + g(s)) GroupNorm(Conv(x)) + b(s))       a stage: half the side (the first: 1 / stem)
     x   = ReLU(x + GroupNorm(Conv(x)))                     as often as the config says
-    p   = expected place of each channel of one stage      (spatial softmax)
+    p   = expected place of each channel of some stages    (spatial softmax)
     latents of the language model = learned + s + MLP(p, s, mean patch)
 
 FiLM: Perez et al., arXiv 1709.07871; spatial softmax: Levine et al., arXiv 1504.00702. Convolutions instead of the two
@@ -60,13 +60,13 @@ class _Eye(nn.Module):
         )
 
     def forward(self, pixels: Tensor, steer: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (B, 3, H, W) to patches (B, patches, width), row by row, and to places (B, 2 x located width)."""
-        x = 2 * pixels - 1
+        """Map (B, 3, H, W) to patches (B, patches, width), row by row, and to places (B, size.places)."""
+        x, places = 2 * pixels - 1, []
         for i, stage in enumerate(self.stages):
             x = stage(x, steer)
-            if i == self.located:
-                places = _places(x)
-        return x.flatten(2).transpose(1, 2), places
+            if i in self.located:
+                places.append(_places(x))
+        return x.flatten(2).transpose(1, 2), torch.cat(places, dim=1)
 
 
 def _places(x: Tensor) -> Tensor:
@@ -93,8 +93,7 @@ class ConvVision(nn.Module):
         width = config.llm.width
         self.eyes = nn.ModuleList(_Eye(size, width) for _ in config.cameras)
         self.places = nn.Embedding(config.vision_tokens, size.channels[-1])
-        n_places = 2 * len(config.cameras) * size.channels[size.located]
-        given = n_places + width + size.channels[-1]
+        given = len(config.cameras) * size.places + width + size.channels[-1]
         sizes = (given, size.hidden, size.hidden, config.latents * width)
         self.known = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         self.latents = nn.Embedding(config.latents, width)

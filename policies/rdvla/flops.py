@@ -29,8 +29,7 @@ def _convnet(config: BackboneConfig, size: ConvNet) -> int:
         side //= 2 if stage else size.stem
         total += 2 * side**2 * (kernel**2 * given + size.blocks * 9 * width) * width + 4 * words * width
         given = width
-    places = 2 * size.channels[size.located]
-    given += cameras * places + words
+    given += cameras * size.places + words
     return total + 2 * (given + size.hidden + config.latents * words) * size.hidden // cameras
 
 

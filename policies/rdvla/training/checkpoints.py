@@ -160,7 +160,9 @@ def config_from_json(fields: Mapping[str, Any]) -> RdvlaConfig:
     for tower in ("dino", "siglip"):
         backbone[tower] = Transformer(**backbone[tower]) if backbone.get(tower) else None
     if convnet := backbone.get("convnet"):
-        backbone["convnet"] = ConvNet(**{**convnet, "channels": tuple(convnet["channels"])})
+        located = convnet["located"]
+        stages = (located,) if isinstance(located, int) else tuple(located)  # a number before the fourth version
+        backbone["convnet"] = ConvNet(**{**convnet, "channels": tuple(convnet["channels"]), "located": stages})
     backbone["cameras"] = tuple(backbone["cameras"])
     for taps in ("prelude_taps", "core_taps", "coda_taps"):
         head[taps] = tuple(head[taps])

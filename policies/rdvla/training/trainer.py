@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from rdvla_bench.errors import UsageError
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
@@ -92,8 +93,10 @@ class Trainer:
         self.trained = {f"{SCAFFOLD}{name}": p for name, p in self.scaffold.named_parameters()} | self.trained
         # AdamW with torch's own betas and weight decay, as released.
         *others, adapter = self.trained.values()
-        self.optimiser = torch.optim.AdamW([{"params": others}, {"params": [adapter]}], lr=recipe.learning_rate)
+        groups = [{"params": others}, {"params": [adapter]}]
+        self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)  # 7 % of a step on a CPU
         self.average = {name: p.detach().clone() for name, p in self.trained.items()} if recipe.ema else {}
+        self._averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
         self._interface = TrainedInterface(config, data.statistics, self.vocabulary)
         self._order = DataOrder(len(data), recipe.batch_size, recipe.seed)
         self._depths = DepthDistribution(recipe.mean_depth, shallowest=recipe.min_depth, deepest=recipe.max_depth)
@@ -156,8 +159,8 @@ class Trainer:
 
     @torch.no_grad()
     def _update_average(self) -> None:
-        for name, average in self.average.items():
-            average.lerp_(self.trained[name], 1.0 - self.recipe.ema)
+        if self.average:  # its names are those of what is trained, in the same order
+            self._averaging(list(self.average.values()), list(self.trained.values()), 0)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights to export: all of the model's, the trained ones averaged if the recipe says so."""
