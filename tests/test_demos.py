@@ -26,7 +26,7 @@ pytest.importorskip("torch")
 from rdvla_fake_arm import FakeArm
 
 from rdvla_bench.commands.demos import main
-from rdvla_bench.commands.demos_folder import goal_rows
+from rdvla_bench.commands.demos_folder import DemoFolder, goal_rows
 from rdvla_bench.policies.rdvla.config import NANO
 from rdvla_bench.policies.rdvla.stored_images import shrink
 from rdvla_bench.policies.rdvla.trained import TrainedInterface
@@ -242,6 +242,16 @@ def test_a_folder_of_another_configuration_is_refused(tmp_path: Path, capsys: py
     (tmp_path / "notes.txt").touch()
     assert demos(tmp_path) == 2
     assert "is not empty and has no demos.json" in capsys.readouterr().err
+
+
+def test_a_folder_has_one_writer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demos"
+    wanted = ("--tasks", "can", "--episodes", "1")
+    with DemoFolder(out, {}).claim():
+        assert demos(out, *wanted) == 2
+        assert "is in use by another process" in capsys.readouterr().err
+        assert not list(out.iterdir())
+    assert demos(out, *wanted) == 0
 
 
 def test_a_damaged_demonstration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

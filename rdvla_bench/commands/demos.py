@@ -227,19 +227,9 @@ def main(argv: list[str] | None = None) -> int:
 
     driver = driver_card(plan)
     folder = DemoFolder(arguments.out, plan.identity(driver))
-    folder.open()
-    job = _job(arguments, plan, driver)
     try:
-        todo = folder.missing(plan.episodes())
-        if len(todo) < (n_all := len(plan.episodes())):
-            print(f"{n_all - len(todo)} of {n_all} episodes are in {arguments.out} already")
-        errors = _play(todo, job, plan, arguments.workers, folder.greet)
-        if not errors:
-            if not folder.is_assembled():
-                folder.assemble()
-            _print_counts(folder)
-            if arguments.lerobot is not None:
-                errors = _export(arguments.lerobot, job, plan, folder, arguments.workers)
+        with folder.claim():
+            errors = _record(arguments, plan, folder, _job(arguments, plan, driver))
     except KeyboardInterrupt:
         print(f"interrupted; what is in {arguments.out} is safe")
         print(f"resume: {shlex.join(['python', '-m', 'rdvla_bench.demos', *(argv or sys.argv[1:])])}")
@@ -247,6 +237,19 @@ def main(argv: list[str] | None = None) -> int:
     if errors:
         print(f"{errors} episodes ended in an error and are not stored: the same command plays them again")
     return 1 if errors else 0
+
+
+def _record(arguments: DemosArguments, plan: DemoPlan, folder: DemoFolder, job: DemoJob) -> int:
+    """Play what is missing, then assemble and export; return how many episodes ended in an error."""
+    todo = folder.missing(plan.episodes())
+    if len(todo) < (n_all := len(plan.episodes())):
+        print(f"{n_all - len(todo)} of {n_all} episodes are in {arguments.out} already")
+    if errors := _play(todo, job, plan, arguments.workers, folder.greet):
+        return errors
+    if not folder.is_assembled():
+        folder.assemble()
+    _print_counts(folder)
+    return 0 if arguments.lerobot is None else _export(arguments.lerobot, job, plan, folder, arguments.workers)
 
 
 def _job(arguments: DemosArguments, plan: DemoPlan, driver: PolicyCard | None) -> DemoJob:

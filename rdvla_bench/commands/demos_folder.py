@@ -7,8 +7,11 @@ manifest.json      and shard-*.npz: the data set (rdvla_bench.policies.rdvla.tra
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +62,28 @@ class DemoFolder:
             raise UsageError(f"{path} cannot be read: {error!r}. Choose another --out") from error
         if differs := differences(there, json.loads(json.dumps(self.identity))):
             raise RunMismatch(self.out, differs)
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Open the folder, and let no other process write to it until the block ends.
+
+        Raises:
+            RunMismatch, UsageError: as ``open``; or another process writes here.
+        """
+        self.open()
+        self.out.mkdir(parents=True, exist_ok=True)
+        folder = os.open(self.out, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(
+                    f"{self.out} is in use by another process: wait for it, or name another --out"
+                ) from None
+            self.open()  # again: another process may just have ended
+            yield
+        finally:
+            os.close(folder)
 
     def greet(self, greeting: Greeting) -> None:
         """Note the versions and the renderer of the first worker; hold every other one against them.
