@@ -12,13 +12,15 @@ from rdvla_bench.policies.expert.calvin.places import BUTTON_RING, TABLE_EDGE, T
 from rdvla_bench.policies.expert.calvin.put import is_spot, place_in_drawer, put_away, set_down
 from rdvla_bench.policies.expert.calvin.reach import EASE, YAWS, yaw_of
 from rdvla_bench.policies.expert.calvin.take import lift, take
-from rdvla_bench.policies.expert.calvin.travel import Program, at, come
+from rdvla_bench.policies.expert.calvin.travel import Program, as_is, at, come
 from rdvla_bench.policies.expert.geometry import FloatArray
 
 _BRAKE = 0.045  # m before the end of a push at which the hand turns back: the block slides on, free of the fingers
 _COAST = 0.02  # m that it slides at most beyond where it was to go
 _STRAY = 0.08  # m from its place beyond which a block is brought back before it is turned; 0.1 void the task
-_DROP = 0.008  # m that a turned or carried block falls, so that it is free when it lies down
+_DROP = 0.008  # m that a carried block falls, so that it is free when it lies down
+_PRESS = 0.006  # m by which a hand that drags or turns a block is sent below where it takes one
+_LAG = 0.03  # m that a dragged block falls behind in the hand at most
 _LOW = 0.468  # m, height of the tool point while the fingers push
 _ACROSS, _ALONG = 0.0105, 0.027  # m, half the closed fingers' thickness, and half their width along the opening
 _NO_ROOM = -0.075  # m, y beyond which the hand cannot turn across the push: the door's handle is near
@@ -34,14 +36,13 @@ def rotate(view: View, name: str, angle: float, attempt: int, home: FloatArray) 
         pos, yaw = view["tcp_pos"], yaw_of(view["target_euler"][2])
     else:
         yaw = reachable[attempt % min(2, len(reachable))] if reachable else EASE
-        taken = take(view, name, attempt, yaw=yaw, pitch=0.0)
+        taken = _pressed(take(view, name, attempt, yaw=yaw, pitch=0.0))
         pos = taken[-1].pos
-    raised = pos + np.array([0.0, 0.0, _DROP])
-    turned = at(view, raised, CLOSED, yaw=yaw + angle, tol=0.01, tol_turn=0.05, limit=60, keep=name, name="turn")
+    turned = at(view, pos, CLOSED, yaw=yaw + angle, tol=0.01, tol_turn=0.05, limit=60, keep=name, name="turn")
     return (
         *taken,
         turned,
-        Move(raised, turned.euler, OPEN, dwell=8, limit=10, tol=0.02, name="let go"),
+        Move(pos, turned.euler, OPEN, dwell=8, limit=10, tol=0.02, name="let go"),
         Move(pos + np.array([0.0, 0.0, 0.1]), turned.euler, OPEN, tol=0.03, limit=25, name="leave"),
     )
 
@@ -56,23 +57,28 @@ def _bring_home(view: View, name: str, angle: float, attempt: int, home: FloatAr
 
 
 def push(view: View, name: str, way: float, attempt: int) -> Program:
-    """Return the moves that bring block ``name`` ``way`` m along x: carried, every other attempt pushed.
+    """Return the moves that bring block ``name`` ``way`` m along x: dragged over the table, carried, or pushed.
 
-    Carrying comes first although it takes longer: it is always possible, and who learns from it sees one way of doing
-    it, which begins like a lift. Pushing wants a free strip, and half of the blocks have none.
+    Dragging comes first although pushing is quicker: half of the blocks have no room beside them for the hand. It looks
+    the same from its first step to its last, so that who sees only the present can learn it; of a carried block nobody
+    can see whether it is on its way up or down, or how far it has come.
     """
-    if view["blocks"][name]["held"]:
-        return carry(view, name, way, attempt)
     block = footprint(view, name)
+    dragged = _drag(view, name, way)
+    if view["blocks"][name]["held"]:
+        return dragged if dragged and attempt % 2 == 0 else carry(view, name, way, attempt)
     if block.pos[2] < IN_DRAWER:
         return lift(view, name, attempt)
+    if dragged and attempt % 3 == 0:
+        taken = _pressed(take(view, name, attempt, pitch=0.0))
+        return (*taken, *(replace(move, euler=taken[-1].euler) for move in dragged))
     side = 1.0 if way > 0 else -1.0
     reach = block.reach(RIGHT)
     yaw = EASE if block.pos[1] > _NO_ROOM else min((0.0, np.pi), key=lambda y: abs(y - yaw_of(view["target_euler"][2])))
     thick = _ACROSS if yaw != EASE else _ALONG
     begin = np.array([block.pos[0] - side * (reach + thick + 0.02), block.pos[1], _LOW])
     end = np.array([block.pos[0] + way - side * (reach + thick), block.pos[1], _LOW])
-    if attempt % 2 == 0 or not _is_free(
+    if attempt % 3 < 2 or not _is_free(
         view, name, begin, block.pos + np.array([way + side * (reach + _COAST), 0.0, 0.0])
     ):
         return carry(view, name, way, attempt)
@@ -86,6 +92,27 @@ def push(view: View, name: str, way: float, attempt: int) -> Program:
         at(view, end, CLOSED, yaw=yaw, tol=_BRAKE, limit=40, name="push"),
         at(view, end - np.array([0.05 * side, 0.0, 0.0]), CLOSED, yaw=yaw, tol=0.01, limit=12, name="off"),
     )
+
+
+def _drag(view: View, name: str, way: float) -> Program:
+    """Return the moves of block ``name``, in the hand, ``way`` m along x over the table; none where it has no room."""
+    block, far = footprint(view, name), way + np.copysign(_LAG, way)
+    if not is_on(view, name, "table"):
+        return ()
+    ahead = way + np.copysign(block.reach(RIGHT), way)
+    for aside in sorted(np.arange(-0.06, 0.061, 0.02), key=abs):
+        y = block.pos[1] + aside
+        on_table = y - block.reach(BACK) > TABLE_EDGE + 0.005 and y < max(_NO_ROOM, block.pos[1] + 0.001)
+        if on_table and _is_free(view, name, block.pos, block.pos + np.array([ahead, aside, 0.0])):
+            end = block.pos + np.array([far, aside, -_PRESS])
+            drag = Move(end, as_is(view), CLOSED, tol=0.01, limit=30, keep=name, name="drag")
+            return drag, replace(drag, pos=end - np.array([0.0, 0.0, 2 * _PRESS]), dwell=5, limit=8, name="press")
+    return ()
+
+
+def _pressed(taken: Program) -> Program:
+    """Return the moves with the hand closing lower, so that the block is not lifted: off the table nothing counts."""
+    return (*taken[:-1], replace(taken[-1], pos=taken[-1].pos - np.array([0.0, 0.0, _PRESS])))
 
 
 def _is_free(view: View, name: str, begin: FloatArray, end: FloatArray) -> bool:
