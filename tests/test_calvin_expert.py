@@ -251,9 +251,22 @@ def test_a_block_behind_the_door_is_lifted_after_the_door_is_moved(play: Play) -
     assert play.tasks(expert(), ["lift_pink_block_slider"], hidden) == 1
 
 
-def test_a_pushed_block_lies_free_so_that_it_can_be_pushed_into_the_drawer(play: Play) -> None:
-    alone = STATE._replace(drawer="open", blue_block="slider_right")
-    assert play.tasks(expert(), ["push_red_block_right", "push_into_drawer"], alone) == 2
+@pytest.mark.parametrize("task", ["push_red_block_right", "push_red_block_left", "rotate_red_block_left"])
+def test_a_block_is_pushed_and_turned_on_the_table_and_stays_in_the_hand(
+    play: Play, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    policy, seen = expert(), []
+    act = policy.act
+
+    def watched(obs: Any, *rest: Any) -> Any:
+        seen.append(obs["privileged"]["blocks"]["red"])
+        return act(obs, *rest)
+
+    monkeypatch.setattr(policy, "act", watched)
+    assert play.tasks(policy, [task], STATE) == 1
+    heights = [block["pos"][2] for block in seen]
+    assert max(heights) - heights[0] < 0.005
+    assert seen[-1]["held"]
 
 
 def test_the_first_chains_of_the_benchmark_are_solved(play: Play) -> None:
