@@ -240,6 +240,34 @@ def test_rectangles_are_painted_over_in_as_many_of_the_fixed_cameras_pictures_as
     assert torch.stack(painted)[:, :, 20, 31].unique(dim=0).shape[0] > 20  # without a goal nothing is spared
 
 
+def test_what_is_pasted_in_is_another_picture_of_the_batch_at_the_same_place_and_never_over_the_goal() -> None:
+    tones = (0.1, 0.4, 0.9)
+    batch = [torch.full((2, 3, 48, 48), tone) for tone in tones]
+    goal, seen, n_changed = np.array([20.0, 31.0]), set(), 0
+    for step in range(200):
+        fixed, wrist = Augmenter(Augmentation(paste=0.5), 0, step)(batch[1], 1, goal, batch)
+        assert torch.allclose(wrist, batch[1][1], atol=1e-5)
+        assert torch.allclose(fixed[:, 17:24, 28:35], batch[1][0][:, 17:24, 28:35], atol=1e-5)
+        here = {round(float(tone), 3) for tone in fixed.unique()}
+        assert len(here) <= 2  # one other picture at most
+        seen |= here
+        n_changed += len(here) == 2
+    assert seen == {0.1, 0.4, 0.9}
+    assert n_changed == pytest.approx(100, abs=25)
+    ramp = torch.linspace(0, 1, 48).expand(2, 3, 48, 48)
+    images = [
+        Augmenter(Augmentation(paste=1.0), 0, step)(batch[1], 1, None, [batch[1], batch[1], ramp])[0]
+        for step in range(30)
+    ]
+    pasted = [(image - 0.4).abs() > 1e-4 for image in images]
+    assert any(where.any() for where in pasted)
+    assert all(
+        torch.allclose(image[where], ramp[0][where], atol=1e-5) for image, where in zip(images, pasted, strict=True)
+    )
+    alone = Augmenter(Augmentation(paste=1.0), 0, 0)(batch[0], 0, goal, batch[:1])
+    assert torch.allclose(alone, batch[0], atol=1e-5)
+
+
 def test_a_batch_never_loses_a_goal_to_the_paint() -> None:
     config, data = seeing().on("calvin"), OnTheTable(3)
     interface = TrainedInterface(config, data.statistics)

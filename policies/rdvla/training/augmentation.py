@@ -6,6 +6,7 @@ size that the vision towers see, each camera on its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from rdvla_bench.policies.rdvla.training.recipe import Augmentation
 from rdvla_bench.seeding import generator
 
-_PATCHES = 3  # rectangles in a picture that is painted over, of a sixth to a half of its sides
+_PATCHES = 3  # rectangles in a picture that is covered, of a sixth to a half of its sides
 _AROUND = 0.08  # of the picture's side: what stays to be seen around the goal
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, what saturation moves away from
 
@@ -38,10 +39,17 @@ class Augmenter:
         down, right = (int(n) for n in rng.integers(-self.strength.slide, self.strength.slide + 1, 2))
         return down, right
 
-    def __call__(self, pixels: Tensor, place: int, keep: NDArray[np.float64] | None = None) -> Tensor:
+    def __call__(
+        self,
+        pixels: Tensor,
+        place: int,
+        keep: NDArray[np.float64] | None = None,
+        batch: Sequence[Tensor] = (),
+    ) -> Tensor:
         """Return the changed (cameras, 3, S, S) in [0, 1] of the sample at ``place`` in the batch.
 
-        ``keep`` is a pixel of the fixed camera's picture, down and right, that is not painted over.
+        ``keep`` is a pixel of the fixed camera's picture, down and right, that is not covered; ``batch`` is the pixels
+        of all samples, of which one may be pasted in.
         """
         if not self.strength.is_on:
             return pixels
@@ -50,7 +58,10 @@ class Augmenter:
         slid = shift(far, *self.slide(place))
         fixed, *others = (_change(image, self.strength, rng) for image in (slid, *others))
         if self.strength.erase and rng.random() < self.strength.erase:
-            fixed = _erased(fixed, keep, rng)
+            fixed = _covered(fixed, keep, rng)
+        if self.strength.paste and len(batch) > 1 and rng.random() < self.strength.paste:
+            other = (place + int(rng.integers(1, len(batch)))) % len(batch)
+            fixed = _covered(fixed, keep, rng, batch[other][0])
         return torch.stack([fixed, *others])
 
 
@@ -69,16 +80,21 @@ def _change(image: Tensor, strength: Augmentation, rng: np.random.Generator) -> 
     return (grey + (image - grey) * (1.0 + saturation)).clamp(0.0, 1.0)
 
 
-def _erased(image: Tensor, keep: NDArray[np.float64] | None, rng: np.random.Generator) -> Tensor:
-    """Paint up to ``_PATCHES`` rectangles over, each in one colour, but for those that come near ``keep``."""
+def _covered(
+    image: Tensor, keep: NDArray[np.float64] | None, rng: np.random.Generator, other: Tensor | None = None
+) -> Tensor:
+    """Cover up to ``_PATCHES`` rectangles, but for those that come near ``keep``.
+
+    Each with what ``other`` shows there, or where that is None with one colour.
+    """
     size = image.shape[-1]
     image = image.clone()
     for _ in range(_PATCHES):
         high, wide = (int(n) for n in rng.integers(size // 6, size // 2 + 1, 2))
         top, left = int(rng.integers(0, size - high + 1)), int(rng.integers(0, size - wide + 1))
-        colour = rng.random((3, 1, 1), np.float32)
+        paint = torch.from_numpy(rng.random((3, 1, 1), np.float32)).expand_as(image) if other is None else other
         if keep is None or not _covers((top, left), (high, wide), keep, _AROUND * size):
-            image[:, top : top + high, left : left + wide] = torch.from_numpy(colour)
+            image[:, top : top + high, left : left + wide] = paint[:, top : top + high, left : left + wide]
     return image
 
 

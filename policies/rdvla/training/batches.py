@@ -65,7 +65,7 @@ def collate(
     goals = _goals(samples, moved)
     seen = None if goals is None else interface.seen_at(goals[:, :3])
     kept = [None] * len(samples) if seen is None else list(seen)
-    pixels = torch.stack([augment(view, place, kept[place]) for place, view in enumerate(views)])
+    pixels = torch.stack([augment(view, place, kept[place], views) for place, view in enumerate(views)])
     proprio = interface.proprio(np.stack([s["proprio"] for s in samples]) + moved)
     chunk = data.statistics.action.normalise(np.stack([s["chunk"] for s in samples]))
     return Batch(

@@ -32,6 +32,9 @@ class Augmentation:
     erase: float = 0.0
     """Share of the fixed camera's pictures in which rectangles are painted over (Zhong et al., arXiv 1708.04896), never
     the goal where the camera is far: one thing's place is then not learnt from another's."""
+    paste: float = 0.0
+    """The same with what another picture of the batch shows there (Yun et al., arXiv 1905.04899, but the label stays):
+    a scene whose button stands as in another one."""
 
     def __post_init__(self) -> None:
         """Refuse a value outside its range.
@@ -42,7 +45,7 @@ class Augmentation:
         for name in ("shift", "slide"):
             most = f"0 to {LARGEST_SHIFT}"
             _require(0 <= getattr(self, name) <= LARGEST_SHIFT, f"augmentation.{name}", getattr(self, name), most)
-        for name in ("brightness", "contrast", "saturation", "erase"):
+        for name in ("brightness", "contrast", "saturation", "erase", "paste"):
             _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 to 1")
 
     @property
