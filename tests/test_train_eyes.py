@@ -286,6 +286,21 @@ def test_a_batch_never_loses_a_goal_to_the_paint() -> None:
     assert painted.max() > 10
 
 
+def test_a_batch_pastes_its_own_pictures() -> None:
+    config, data = seeing().on("calvin"), OnTheTable(3)
+    interface = TrainedInterface(config, data.statistics)
+    still = collate(data, [0, 1], interface, CPU).pixels
+    apart = (still[0, 0] - still[1, 0]).abs() > 1e-4
+    assert apart.any()
+    changed = torch.zeros_like(apart)
+    for step in range(40):
+        pixels = collate(data, [0, 1], interface, CPU, Augmenter(Augmentation(paste=1.0), 0, step)).pixels
+        here = (pixels[0, 0] - still[0, 0]).abs() > 1e-4
+        assert torch.allclose(pixels[0, 0][here], still[1, 0][here], atol=1e-5)
+        changed |= here
+    assert changed.any()
+
+
 def test_the_goal_is_where_the_environments_camera_shows_it() -> None:
     pytest.importorskip("pybullet")
     from rdvla_bench.envs.calvin.cameras import STATIC, static_view
