@@ -57,12 +57,14 @@ class Calvin(Demonstrations):
 
 
 class OnTheTable(Calvin):
-    """The same with a goal that the fixed camera sees."""
+    """The same with a tool and a goal that the fixed camera sees."""
 
     def __getitem__(self, index: int) -> Sample:
-        goal = np.zeros(15, np.float32)
+        sample = super().__getitem__(index)
+        proprio, goal = sample["proprio"].copy(), np.zeros(15, np.float32)
+        proprio[:3] = -0.15, -0.1, 0.5
         goal[:3] = 0.05, -0.05, 0.45
-        return {**super().__getitem__(index), "goal": goal}
+        return {**sample, "proprio": proprio, "goal": goal}
 
 
 def seeing() -> RdvlaConfig:
@@ -225,7 +227,7 @@ def test_every_slide_within_the_bound_occurs() -> None:
 
 def test_rectangles_are_painted_over_in_as_many_of_the_fixed_cameras_pictures_as_asked_and_never_the_goal() -> None:
     pixels = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
-    share, goal = torch.zeros(48, 48), np.array([20.0, 31.0])
+    share, goal = torch.zeros(48, 48), np.array([[20.0, 31.0]])
     for step in range(300):
         fixed, wrist = Augmenter(Augmentation(erase=0.5), 0, step)(pixels, 0, goal)
         assert torch.allclose(wrist, pixels[1], atol=1e-5)
@@ -243,11 +245,13 @@ def test_rectangles_are_painted_over_in_as_many_of_the_fixed_cameras_pictures_as
 def test_what_is_pasted_in_is_another_picture_of_the_batch_at_the_same_place_and_never_over_the_goal() -> None:
     tones = (0.1, 0.4, 0.9)
     batch = [torch.full((2, 3, 48, 48), tone) for tone in tones]
-    goal, seen, n_changed = np.array([20.0, 31.0]), set(), 0
+    goal, seen, n_changed = np.array([[4.0, 5.0], [20.0, 31.0]]), set(), 0
     for step in range(200):
         fixed, wrist = Augmenter(Augmentation(paste=0.5), 0, step)(batch[1], 1, goal, batch)
         assert torch.allclose(wrist, batch[1][1], atol=1e-5)
-        assert torch.allclose(fixed[:, 17:24, 28:35], batch[1][0][:, 17:24, 28:35], atol=1e-5)
+        for down, right in ((1, 2), (17, 28)):
+            near = (slice(None), slice(down, down + 7), slice(right, right + 7))
+            assert torch.allclose(fixed[near], batch[1][0][near], atol=1e-5)
         here = {round(float(tone), 3) for tone in fixed.unique()}
         assert len(here) <= 2  # one other picture at most
         seen |= here
@@ -256,7 +260,7 @@ def test_what_is_pasted_in_is_another_picture_of_the_batch_at_the_same_place_and
     assert n_changed == pytest.approx(100, abs=25)
     ramp = torch.linspace(0, 1, 48).expand(2, 3, 48, 48)
     images = [
-        Augmenter(Augmentation(paste=1.0), 0, step)(batch[1], 1, None, [batch[1], batch[1], ramp])[0]
+        Augmenter(Augmentation(paste=1.0), 0, step)(batch[1], 1, batch=[batch[1], batch[1], ramp])[0]
         for step in range(30)
     ]
     pasted = [(image - 0.4).abs() > 1e-4 for image in images]
@@ -268,21 +272,20 @@ def test_what_is_pasted_in_is_another_picture_of_the_batch_at_the_same_place_and
     assert torch.allclose(alone, batch[0], atol=1e-5)
 
 
-def test_a_batch_never_loses_a_goal_to_the_paint() -> None:
+def test_a_batch_never_loses_a_goal_or_the_tool_to_the_paint() -> None:
     config, data = seeing().on("calvin"), OnTheTable(3)
     interface = TrainedInterface(config, data.statistics)
-    seen = interface.seen_at(data[0]["goal"][None, :3])
+    seen = interface.seen_at(np.stack([data[0][name][:3] for name in ("goal", "proprio")]))
     assert seen is not None
-    down, right = seen[0].round().astype(int)
     size = config.backbone.image_size
-    assert 0 < down < size
-    assert 0 < right < size
+    assert ((seen > 0) & (seen < size)).all()
+    assert np.abs(seen[0] - seen[1]).max() > size / 6  # two places
     still = collate(data, [0], interface, CPU).pixels[0, 0]
     painted = torch.zeros(size, size)
     for step in range(150):
         changed = collate(data, [0], interface, CPU, Augmenter(Augmentation(erase=1.0), 0, step)).pixels[0, 0]
         painted += ((changed - still).abs() > 1e-4).any(0)
-    assert painted[down, right] == 0
+    assert [painted[down, right] for down, right in seen.round().astype(int)] == [0, 0]
     assert painted.max() > 10
 
 

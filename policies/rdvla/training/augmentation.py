@@ -19,7 +19,8 @@ from rdvla_bench.policies.rdvla.training.recipe import Augmentation
 from rdvla_bench.seeding import generator
 
 _PATCHES = 3  # rectangles in a picture that is covered, of a sixth to a half of its sides
-_AROUND = 0.08  # of the picture's side: what stays to be seen around the goal
+_AROUND = 0.08  # of the picture's side: what stays to be seen around the goal and the tool
+_NOWHERE = np.empty((0, 2))
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R BT.601, what saturation moves away from
 
 
@@ -43,13 +44,13 @@ class Augmenter:
         self,
         pixels: Tensor,
         place: int,
-        keep: NDArray[np.float64] | None = None,
+        keep: NDArray[np.float64] = _NOWHERE,
         batch: Sequence[Tensor] = (),
     ) -> Tensor:
         """Return the changed (cameras, 3, S, S) in [0, 1] of the sample at ``place`` in the batch.
 
-        ``keep`` is a pixel of the fixed camera's picture, down and right, that is not covered; ``batch`` is the pixels
-        of all samples, of which one may be pasted in.
+        ``keep`` is pixels (n, 2) of the fixed camera's picture, down and right, that are not covered; ``batch`` is the
+        pixels of all samples, of which one may be pasted in.
         """
         if not self.strength.is_on:
             return pixels
@@ -80,10 +81,8 @@ def _change(image: Tensor, strength: Augmentation, rng: np.random.Generator) -> 
     return (grey + (image - grey) * (1.0 + saturation)).clamp(0.0, 1.0)
 
 
-def _covered(
-    image: Tensor, keep: NDArray[np.float64] | None, rng: np.random.Generator, other: Tensor | None = None
-) -> Tensor:
-    """Cover up to ``_PATCHES`` rectangles, but for those that come near ``keep``.
+def _covered(image: Tensor, keep: NDArray[np.float64], rng: np.random.Generator, other: Tensor | None = None) -> Tensor:
+    """Cover up to ``_PATCHES`` rectangles, but for those that come near a point of ``keep`` (n, 2).
 
     Each with what ``other`` shows there, or where that is None with one colour.
     """
@@ -93,7 +92,7 @@ def _covered(
         high, wide = (int(n) for n in rng.integers(size // 6, size // 2 + 1, 2))
         top, left = int(rng.integers(0, size - high + 1)), int(rng.integers(0, size - wide + 1))
         paint = torch.from_numpy(rng.random((3, 1, 1), np.float32)).expand_as(image) if other is None else other
-        if keep is None or not _covers((top, left), (high, wide), keep, _AROUND * size):
+        if not any(_covers((top, left), (high, wide), point, _AROUND * size) for point in keep):
             image[:, top : top + high, left : left + wide] = paint[:, top : top + high, left : left + wide]
     return image
 

@@ -62,11 +62,11 @@ def collate(
     moved = interface.moved(np.array([augment.slide(place) for place in range(len(samples))]))
     cameras = interface.cameras
     views = [torch.stack([interface.image(s["images"][camera]) for camera in cameras]) for s in samples]
+    tools = np.stack([s["proprio"] for s in samples]) + moved
     goals = _goals(samples, moved)
-    seen = None if goals is None else interface.seen_at(goals[:, :3])
-    kept = [None] * len(samples) if seen is None else list(seen)
-    pixels = torch.stack([augment(view, place, kept[place], views) for place, view in enumerate(views)])
-    proprio = interface.proprio(np.stack([s["proprio"] for s in samples]) + moved)
+    spared = _spared(interface, [tools] if goals is None else [tools, goals])
+    pixels = torch.stack([augment(view, place, spared[place], views) for place, view in enumerate(views)])
+    proprio = interface.proprio(tools)
     chunk = data.statistics.action.normalise(np.stack([s["chunk"] for s in samples]))
     return Batch(
         pixels.to(device),
@@ -75,6 +75,15 @@ def collate(
         torch.from_numpy(chunk).to(device),
         None if goals is None else torch.from_numpy(data.statistics.proprio.normalise(goals)[:, :3].copy()).to(device),
     )
+
+
+def _spared(interface: TrainedInterface, places: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Return the pixels (B, n, 2) at which the far camera shows n places (B, P) of the tool; n = 0 without one."""
+    spared = np.empty((len(places[0]), 0, 2))
+    for place in places:
+        if (pixels := interface.seen_at(place[:, :3])) is not None:
+            spared = np.concatenate([spared, pixels[:, None]], axis=1)
+    return spared
 
 
 def _goals(samples: Sequence[Sample], moved: NDArray[np.float32]) -> NDArray[np.float32] | None:

@@ -31,7 +31,7 @@ class Augmentation:
     """Largest relative change of the distance from grey."""
     erase: float = 0.0
     """Share of the fixed camera's pictures in which rectangles are painted over (Zhong et al., arXiv 1708.04896), never
-    the goal where the camera is far: one thing's place is then not learnt from another's."""
+    the goal or the tool where the camera is far: one thing's place is then not learnt from another's."""
     paste: float = 0.0
     """The same with what another picture of the batch shows there (Yun et al., arXiv 1905.04899, but the label stays):
     a scene whose button stands as in another one."""
