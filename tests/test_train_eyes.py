@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import FakeDemonstrations, tiny_config
+from tiny_training import WithGoals, seeing, tiny_config
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -15,11 +15,9 @@ pytest.importorskip("transformers")
 from safetensors.torch import load_file  # noqa: E402
 
 from rdvla_bench.errors import UsageError  # noqa: E402
-from rdvla_bench.policies.rdvla.config import ConvNet, RdvlaConfig  # noqa: E402
 from rdvla_bench.policies.rdvla.conventions import BENCHMARKS  # noqa: E402
 from rdvla_bench.policies.rdvla.images import CROP_AREA  # noqa: E402
 from rdvla_bench.policies.rdvla.statistics import Bounds  # noqa: E402
-from rdvla_bench.policies.rdvla.tokens import BARE  # noqa: E402
 from rdvla_bench.policies.rdvla.trained import TrainedInterface  # noqa: E402
 from rdvla_bench.policies.rdvla.training.augmentation import Augmenter, shift  # noqa: E402
 from rdvla_bench.policies.rdvla.training.batches import collate  # noqa: E402
@@ -34,14 +32,7 @@ RECIPE = Recipe(steps=5, eyes_steps=3, batch_size=3, mean_depth=2, learning_rate
 SLIDING = Augmentation(slide=6)
 
 
-class Demonstrations(FakeDemonstrations):
-    """Samples that name where the tool goes next."""
-
-    def __getitem__(self, index: int) -> Sample:
-        return {**super().__getitem__(index), "goal": np.full(8, 0.1 * index, np.float32)}
-
-
-class Calvin(Demonstrations):
+class Calvin(WithGoals):
     """The same with CALVIN's cameras and proprioception."""
 
     def __init__(self, n: int) -> None:
@@ -67,21 +58,8 @@ class OnTheTable(Calvin):
         return {**sample, "proprio": proprio, "goal": goal}
 
 
-def seeing() -> RdvlaConfig:
-    tiny = tiny_config()
-    backbone = replace(
-        tiny.backbone,
-        dino=None,
-        siglip=None,
-        convnet=ConvNet(stem=4, channels=(8, 16), hidden=16),
-        tokenizer=BARE,
-        vocab=4096,
-    )
-    return replace(tiny, name="tiny-conv", backbone=backbone)
-
-
 def trainer(recipe: Recipe = RECIPE) -> Trainer:
-    return Trainer(recipe, seeing(), Demonstrations(5))
+    return Trainer(recipe, seeing(), WithGoals(5))
 
 
 def values(trained: Trainer) -> dict[str, torch.Tensor]:
@@ -157,7 +135,7 @@ def test_eyes_that_cannot_be_trained_are_refused(given: dict[str, object], said:
 
 def test_a_model_with_towers_has_no_eyes_to_train_first() -> None:
     with pytest.raises(UsageError, match="eyes_steps 3: tiny sees with towers, expected 0"):
-        Trainer(RECIPE, tiny_config(), Demonstrations(5))
+        Trainer(RECIPE, tiny_config(), WithGoals(5))
 
 
 def test_calvins_camera_is_the_one_of_the_environment() -> None:
@@ -182,7 +160,7 @@ def test_a_point_in_calvins_picture_slides_as_the_tool_does() -> None:
     from rdvla_bench.envs.calvin.cameras import STATIC, static_view
 
     view, projection = (np.array(m).reshape(4, 4).T for m in (static_view(), STATIC.projection()))
-    interface = TrainedInterface(seeing().on("calvin"), Demonstrations(2).statistics)
+    interface = TrainedInterface(seeing().on("calvin"), WithGoals(2).statistics)
     size = seeing().backbone.image_size
 
     def place(point: np.ndarray) -> np.ndarray:
@@ -309,7 +287,7 @@ def test_the_goal_is_where_the_environments_camera_shows_it() -> None:
     from rdvla_bench.envs.calvin.cameras import STATIC, static_view
 
     view, projection = (np.array(m).reshape(4, 4).T for m in (static_view(), STATIC.projection()))
-    interface = TrainedInterface(seeing().on("calvin"), Demonstrations(2).statistics)
+    interface = TrainedInterface(seeing().on("calvin"), WithGoals(2).statistics)
     points = np.array([[0.1, -0.1, 0.46], [-0.25, 0.05, 0.5], [0.3, -0.15, 0.46]], np.float32)
     seen = interface.seen_at(points)
     assert seen is not None
@@ -317,7 +295,7 @@ def test_the_goal_is_where_the_environments_camera_shows_it() -> None:
         x, y, _, w = projection @ view @ np.append(point, 1.0)
         cropped = np.array([-y / w, x / w]) / CROP_AREA**0.5
         assert found == pytest.approx((cropped + 1) / 2 * seeing().backbone.image_size, abs=1.0)
-    assert TrainedInterface(seeing(), Demonstrations(2).statistics).seen_at(points) is None
+    assert TrainedInterface(seeing(), WithGoals(2).statistics).seen_at(points) is None
 
 
 def test_a_near_camera_does_not_slide() -> None:

@@ -26,7 +26,8 @@ from rdvla_bench.policies.rdvla.training.recipe import Recipe
 if TYPE_CHECKING:
     from rdvla_bench.policies.rdvla.training.dataset import Dataset
     from rdvla_bench.policies.rdvla.training.session import Session
-    from rdvla_bench.policies.rdvla.training.trainer import StepReport
+    from rdvla_bench.policies.rdvla.training.trainer import StepReport, Trainer
+    from rdvla_bench.policies.rdvla.training.validation import Validation, ValidationReport
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports SIGINT."""
@@ -45,6 +46,11 @@ class TrainArguments:
     lerobot:FOLDER too; see docs/training.md. Several folders of samples, separated by commas, are joined."""
     out: Path
     """Folder of the run: config.json, log.jsonl, train_state.safetensors, model.safetensors."""
+    validation: str | None = None
+    """Demonstrations that are not trained on, as --data takes them: the error on 512 of their frames is printed now and
+    then and kept in OUT/validation.jsonl. It changes nothing of the weights."""
+    validation_every: int = 1000
+    """Steps between two looks at them; the last step has one too."""
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
     """What determines the weights."""
     init: str | None = None
@@ -68,6 +74,9 @@ class Meter(Protocol):
     def add(self, report: StepReport) -> None:
         """Take note of one step."""
 
+    def add_look(self, report: ValidationReport) -> None:
+        """Take note of a look at held-out demonstrations."""
+
 
 class LineMeter:
     """A line now and then, for logs."""
@@ -87,6 +96,10 @@ class LineMeter:
         left = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
         print(f"step {report.step}/{self._steps}: loss {report.loss:.4f}, time left {left}", flush=True)
 
+    def add_look(self, report: ValidationReport) -> None:
+        """Print a line."""
+        print(f"step {report.step}/{self._steps}: error on held-out demonstrations {report.error:.4f}", flush=True)
+
 
 @contextmanager
 def _meter(steps: int, done: int) -> Iterator[Meter]:
@@ -101,17 +114,20 @@ def _meter(steps: int, done: int) -> Iterator[Meter]:
     columns = (
         rich.MofNCompleteColumn(),
         rich.BarColumn(),
-        rich.TextColumn("loss {task.fields[loss]:.4f}  depth {task.fields[depth]:2d}"),
+        rich.TextColumn("loss {task.fields[loss]:.4f}  depth {task.fields[depth]:2d}  {task.fields[held_out]}"),
         rich.TimeElapsedColumn(),
         rich.TextColumn("left"),
         rich.TimeRemainingColumn(),
     )
     with rich.Progress(*columns, console=console) as progress:
-        task = progress.add_task("train", total=steps, completed=done, loss=float("nan"), depth=0)
+        task = progress.add_task("train", total=steps, completed=done, loss=float("nan"), depth=0, held_out="")
 
         class Bar:
             def add(self, report: StepReport) -> None:
                 progress.update(task, completed=report.step, loss=report.loss, depth=report.depth)
+
+            def add_look(self, report: ValidationReport) -> None:
+                progress.update(task, held_out=f"held-out error {report.error:.4f}")
 
         yield Bar()
 
@@ -135,6 +151,10 @@ class TensorBoard:
         """Write the step's scalars."""
         for name in ("loss", "depth", "learning_rate", "gradient_norm"):
             self._writer.add_scalar(name, getattr(report, name), report.step)
+
+    def add_look(self, report: ValidationReport) -> None:
+        """Write the error on held-out demonstrations."""
+        self._writer.add_scalar("held_out_error", report.error, report.step)
 
     def close(self) -> None:
         """Flush the file."""
@@ -193,16 +213,23 @@ def _farewell(arguments: TrainArguments) -> str:
     return f"stopped at once; what was last saved in {arguments.out} is safe, and the same command resumes it"
 
 
-def _train(session: Session, arguments: TrainArguments) -> bool:
+def _train(session: Session, arguments: TrainArguments, validation: Validation | None) -> bool:
     """Train to the last step and save; return False if Ctrl-C came first."""
     trainer, steps = session.trainer, arguments.recipe.steps
     board = TensorBoard(arguments.out / "tensorboard", trainer.step) if arguments.tensorboard else None
     try:
         with _meter(steps, trainer.step) as meter, _interruptible(_farewell(arguments)) as is_interrupted:
+            meters: list[Meter] = [meter, *([board] if board else [])]
             while trainer.step < steps and not is_interrupted():
                 report = trainer.advance()
-                for sink in (session.record, meter.add, *([board.add] if board else [])):
-                    sink(report)
+                session.record(report)
+                for each in meters:
+                    each.add(report)
+                if validation and (report.step % arguments.validation_every == 0 or report.step == steps):
+                    look = validation.look()
+                    session.record_look(look)
+                    for each in meters:
+                        each.add_look(look)
                 if report.step % arguments.save_every == 0 and report.step < steps:
                     session.save()
             session.save()
@@ -243,12 +270,33 @@ def open_data(data: str, options: LerobotOptions, head: HeadConfig) -> Dataset:
     return LerobotDataset(folder, options, head)
 
 
+def _validation(arguments: TrainArguments, trainer: Trainer) -> Validation | None:
+    """Open what ``--validation`` names.
+
+    Raises:
+        DatasetError: it is no data, or does not fit the model.
+        UsageError: a folder of it is trained on.
+    """
+    if arguments.validation is None:
+        return None
+    from rdvla_bench.policies.rdvla.training.validation import Validation
+
+    trained, held_out = (
+        {folder.resolve() for folder in folders_of(data)} for data in (arguments.data, arguments.validation)
+    )
+    if both := sorted(trained & held_out):
+        raise UsageError(f"--validation {both[0]} is trained on: record others (rdvla_bench.demos with another --seed)")
+    return Validation(open_data(arguments.validation, arguments.lerobot, trainer.config.head), trainer)
+
+
 @command
 def main(argv: list[str] | None = None) -> int:
     """Train; 0 when all steps are done, 130 after Ctrl-C."""
     arguments = tyro.cli(TrainArguments, args=argv, prog="python -m rdvla_bench.train")
     if arguments.save_every < 1:
         raise UsageError(f"--save-every {arguments.save_every}: expected 1 or more")
+    if arguments.validation_every < 1:
+        raise UsageError(f"--validation-every {arguments.validation_every}: expected 1 or more")
     if arguments.init is None and arguments.init_parts != "all":
         raise UsageError(f"--init-parts {arguments.init_parts} has no effect without --init")
     try:
@@ -273,11 +321,12 @@ def _run(arguments: TrainArguments) -> bool:
     config = config.on(benchmark_with(data[0]["images"]))
     initial = read_initial(arguments.init, arguments.init_parts, config) if arguments.init else None
     trainer = Trainer(arguments.recipe, config, data, _device(arguments.device), initial)
+    validation = _validation(arguments, trainer)
     steps = arguments.recipe.steps
     with Session(arguments.out, trainer) as session:
         if trainer.step:
             print(f"resuming {arguments.out}: {trainer.step} of {steps} steps are done", flush=True)
-        if not _train(session, arguments):
+        if not _train(session, arguments, validation):
             print(f"interrupted; {trainer.step} of {steps} steps are safe in {arguments.out}")
             return False
     print(f"{trainer.step} steps done: {arguments.out / MODEL}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from rdvla_bench.policies.rdvla.config import BackboneConfig, HeadConfig, RdvlaConfig, Transformer
+from rdvla_bench.policies.rdvla.config import BackboneConfig, ConvNet, HeadConfig, RdvlaConfig, Transformer
 from rdvla_bench.policies.rdvla.statistics import Bounds, Statistics
+from rdvla_bench.policies.rdvla.tokens import BARE
 from rdvla_bench.policies.rdvla.training.dataset import Sample
 
 INSTRUCTIONS = ("pick up the milk", "open the drawer")
@@ -17,6 +20,20 @@ def tiny_config() -> RdvlaConfig:
     backbone = BackboneConfig(dino=tower, siglip=tower, llm=llm, image_size=16, patch=8, vocab=256, latents=4)
     head = HeadConfig(width=32, heads=2, prelude_taps=(0,), core_taps=(1, 1), coda_taps=(1,))
     return RdvlaConfig("tiny", backbone, head)
+
+
+def seeing() -> RdvlaConfig:
+    """Return the same with convolutions instead of towers."""
+    tiny = tiny_config()
+    backbone = replace(
+        tiny.backbone,
+        dino=None,
+        siglip=None,
+        convnet=ConvNet(stem=4, channels=(8, 16), hidden=16),
+        tokenizer=BARE,
+        vocab=4096,
+    )
+    return replace(tiny, name="tiny-conv", backbone=backbone)
 
 
 def sample(index: int, *, side: int = 32) -> Sample:
@@ -33,11 +50,11 @@ def sample(index: int, *, side: int = 32) -> Sample:
 
 
 class FakeDemonstrations:
-    """``n`` samples in memory."""
+    """``n`` samples in memory, from number ``first`` on."""
 
-    def __init__(self, n: int) -> None:
-        self.samples = [sample(i) for i in range(n)]
-        self.fingerprint = f"fake-{n}"
+    def __init__(self, n: int, first: int = 0) -> None:
+        self.samples = [sample(i) for i in range(first, first + n)]
+        self.fingerprint = f"fake-{n}" + (f"-from-{first}" if first else "")
         self.statistics = Statistics(
             key="fake",
             action=Bounds(-np.ones(7), np.ones(7), np.arange(7) < 6),
@@ -49,3 +66,10 @@ class FakeDemonstrations:
 
     def __getitem__(self, index: int) -> Sample:
         return self.samples[index]
+
+
+class WithGoals(FakeDemonstrations):
+    """Samples that name where the tool goes next."""
+
+    def __getitem__(self, index: int) -> Sample:
+        return {**super().__getitem__(index), "goal": np.full(8, 0.1 * index, np.float32)}

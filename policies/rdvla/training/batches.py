@@ -67,13 +67,14 @@ def collate(
     spared = _spared(interface, [tools] if goals is None else [tools, goals])
     pixels = torch.stack([augment(view, place, spared[place], views) for place, view in enumerate(views)])
     proprio = interface.proprio(tools)
-    chunk = data.statistics.action.normalise(np.stack([s["chunk"] for s in samples]))
+    bounds = interface.statistics
+    chunk = bounds.action.normalise(np.stack([s["chunk"] for s in samples]))
     return Batch(
         pixels.to(device),
         [interface.tokens(s["instruction"]) for s in samples],
         torch.from_numpy(proprio).to(device),
         torch.from_numpy(chunk).to(device),
-        None if goals is None else torch.from_numpy(data.statistics.proprio.normalise(goals)[:, :3].copy()).to(device),
+        None if goals is None else torch.from_numpy(bounds.proprio.normalise(goals)[:, :3].copy()).to(device),
     )
 
 

@@ -2,6 +2,7 @@
 
 * config.json: recipe, sizes, data, versions; a folder of another configuration is refused
 * log.jsonl: one line a step
+* validation.jsonl: one line a look at held-out demonstrations, where there are any
 * train_state.safetensors: what the next step depends on
 * model.safetensors: the weights for inference, with sizes and statistics in the header
 """
@@ -21,10 +22,12 @@ from rdvla_bench.errors import RunMismatch, UsageError
 from rdvla_bench.plan import differences
 from rdvla_bench.policies.rdvla.training.checkpoints import write_model
 from rdvla_bench.policies.rdvla.training.trainer import StepReport, Trainer
+from rdvla_bench.policies.rdvla.training.validation import ValidationReport
 from rdvla_bench.provenance import git_commit, machine, versions
 
 CONFIG = "config.json"
 LOG = "log.jsonl"
+VALIDATION = "validation.jsonl"
 STATE = "train_state.safetensors"
 MODEL = "model.safetensors"
 
@@ -96,11 +99,19 @@ class Session:
         self._log.truncate()
         self._log.writelines(kept)
         self._log.flush()
+        looks = [look for look in read_looks(self.out) if look.step <= step]
+        if (path := self.out / VALIDATION).exists():
+            path.write_text("".join(map(_line, looks)))
 
     def record(self, report: StepReport) -> None:
         """Add a line to the log."""
-        self._log.write(json.dumps(asdict(report)) + "\n")
+        self._log.write(_line(report))
         self._log.flush()
+
+    def record_look(self, report: ValidationReport) -> None:
+        """Add a line about held-out demonstrations."""
+        with (self.out / VALIDATION).open("a", encoding="utf-8") as file:
+            file.write(_line(report))
 
     def save(self) -> None:
         """Write the state, then the model; a crash between the two leaves the older model."""
@@ -119,6 +130,27 @@ class Session:
     ) -> None:
         """Close the log and release the folder."""
         self._log.close()
+
+
+def read_looks(out: Path) -> list[ValidationReport]:
+    """Return what was recorded of held-out demonstrations, nothing where there are none; a torn last line is left out.
+
+    Raises:
+        UsageError: the file is of something else.
+    """
+    path = out / VALIDATION
+    if not path.exists():
+        return []
+    try:
+        return [
+            ValidationReport(**json.loads(line)) for line in path.read_text().splitlines(True) if line.endswith("\n")
+        ]
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path} cannot be read: {error!r}. Remove it or choose another --out") from error
+
+
+def _line(report: StepReport | ValidationReport) -> str:
+    return json.dumps(asdict(report)) + "\n"
 
 
 def _identity(trainer: Trainer) -> dict[str, Any]:

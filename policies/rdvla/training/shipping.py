@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from rdvla_bench.errors import UsageError
 from rdvla_bench.plan import differences
 from rdvla_bench.policies.rdvla.shipped_weights import FORMAT, MAX_BYTES, sha256_of
 from rdvla_bench.policies.rdvla.training.checkpoints import DTYPES, TrainedModel, read_model, write_model
-from rdvla_bench.policies.rdvla.training.session import CONFIG, LOG, MODEL
+from rdvla_bench.policies.rdvla.training.session import CONFIG, LOG, MODEL, read_looks
+from rdvla_bench.policies.rdvla.training.validation import ValidationReport
 from rdvla_bench.policies.rdvla.weights import digest
 
 HALVES = ("float16", "bfloat16")
@@ -36,6 +37,7 @@ class FinishedRun:
     model: TrainedModel
     about: Mapping[str, Any]  # its config.json
     losses: tuple[float, ...]  # of every step up to the model's
+    looks: tuple[ValidationReport, ...] = ()  # at held-out demonstrations, up to the model's step
 
     @property
     def step(self) -> int:
@@ -68,7 +70,8 @@ def read_run(folder: Path) -> FinishedRun:
     step = int(model.origin["step"])
     if len(losses) < step:
         raise UsageError(f"{folder}: {LOG} has {len(losses)} steps, {MODEL} {step}")
-    return FinishedRun(folder, model, about, losses[:step])
+    looks = tuple(look for look in read_looks(folder) if look.step <= step)
+    return FinishedRun(folder, model, about, losses[:step], looks)
 
 
 def rounding_error(weights: Mapping[str, Tensor], dtype: str) -> float:
@@ -138,6 +141,7 @@ def ship(run: FinishedRun, name: str, out: Path, data: Mapping[str, Any], minute
         **_training(run, minutes),
         "data": {"sha256": run.about["identity"]["data_sha256"], "samples": run.about.get("samples"), **data},
         "loss_curve": thinned(run.losses),
+        "validation": [asdict(look) for look in run.looks],
     }
     _write_manifest(path.with_suffix(".json"), manifest)
     return path

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -44,12 +47,24 @@ class Diverged(UsageError):
     """The loss or its gradient is no longer a number."""
 
 
+class Loss(NamedTuple):
+    """What a batch is charged with; gradients pass through both."""
+
+    chunk: Tensor  # L1 on normalised actions, mean over the batch
+    goal: Tensor | float  # the second loss, weighted; 0 where there is none
+
+    @property
+    def total(self) -> Tensor:
+        """Return what is minimised."""
+        return self.chunk + self.goal
+
+
 @dataclass(frozen=True)
 class StepReport:
     """What one step did."""
 
     step: int  # finished steps, this one included
-    loss: float  # L1 on normalised actions, mean over the batch
+    loss: float  # L1 on normalised actions, mean over the batch, and the weighted loss of the goal
     depth: int  # 0: the eyes alone were trained
     learning_rate: float
     gradient_norm: float  # before clipping
@@ -97,7 +112,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
         self.average = {name: p.detach().clone() for name, p in self.trained.items()} if recipe.ema else {}
         self._averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
-        self._interface = TrainedInterface(config, data.statistics, self.vocabulary)
+        self.interface = TrainedInterface(config, data.statistics, self.vocabulary)
         self._order = DataOrder(len(data), recipe.batch_size, recipe.seed)
         self._depths = DepthDistribution(recipe.mean_depth, shallowest=recipe.min_depth, deepest=recipe.max_depth)
 
@@ -115,7 +130,9 @@ class Trainer:
         for group, share in zip(self.optimiser.param_groups, (1.0, recipe.adapter_rate), strict=True):
             group["lr"] = learning_rate * share
         self.optimiser.zero_grad()  # to None: what a phase does not reach keeps its value
-        loss = self._loss(step, depth) if depth else self._loss_of_eyes(step)
+        augment = Augmenter(recipe.augmentation, recipe.seed, step)
+        batch = collate(self.data, self._order.indices(step), self.interface, self.device, augment)
+        loss = self.loss(batch, depth, generator("rdvla-train-noise", recipe.seed, step)).total
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.trained.values(), CLIP)
         report = StepReport(step + 1, float(loss.detach()), depth, learning_rate, float(norm))
@@ -129,38 +146,45 @@ class Trainer:
         self.step += 1
         return report
 
-    def _loss(self, step: int, depth: int) -> Tensor:
-        batch = self._batch(step)
-        head = self.config.head
-        shape = (self.recipe.batch_size, head.chunk, head.width)
-        noise = torch.from_numpy(truncated_normal(generator("rdvla-train-noise", self.recipe.seed, step), shape))
-        token = self.model.proprio(batch.proprio)
-        taps = self.model.backbone(batch.pixels, batch.texts, token)
-        conditioning = self.model.head.condition(taps, token)
-        loss = l1_loss(unroll(self.model.head, conditioning, noise.to(self.device), depth), batch.chunk)
+    def loss(self, batch: Batch, depth: int, rng: np.random.Generator) -> Loss:
+        """Return the loss at a depth, from a start drawn from ``rng``; at depth 0 that of the eyes alone."""
+        model, head = self.model, self.config.head
+        token = model.proprio(batch.proprio)
+        if not depth:
+            glance = self.scaffold[READOUT](model.backbone.see(batch.pixels, batch.texts, token))
+            return Loss(l1_loss(glance.chunk, batch.chunk), self._goal_loss(glance.goal, batch))
+        noise = torch.from_numpy(truncated_normal(rng, (len(batch.chunk), head.chunk, head.width)))
+        taps = model.backbone(batch.pixels, batch.texts, token)
+        conditioning = model.head.condition(taps, token)
+        loss = l1_loss(unroll(model.head, conditioning, noise.to(self.device), depth), batch.chunk)
         if GUESS not in self.scaffold:
-            return loss
-        return loss + self._goal_loss(self.scaffold[GUESS](taps[head.taps[-1]].latents.mean(dim=1)), batch)
-
-    def _loss_of_eyes(self, step: int) -> Tensor:
-        batch = self._batch(step)
-        seen = self.model.backbone.see(batch.pixels, batch.texts, self.model.proprio(batch.proprio))
-        glance = self.scaffold[READOUT](seen)
-        return l1_loss(glance.chunk, batch.chunk) + self._goal_loss(glance.goal, batch)
+            return Loss(loss, 0.0)
+        guess = self.scaffold[GUESS](taps[head.taps[-1]].latents.mean(dim=1))
+        return Loss(loss, self._goal_loss(guess, batch))
 
     def _goal_loss(self, guess: Tensor, batch: Batch) -> Tensor | float:
         if not self.recipe.goal_weight or batch.goal is None:
             return 0.0
         return self.recipe.goal_weight * l1_loss(guess, batch.goal)
 
-    def _batch(self, step: int) -> Batch:
-        augment = Augmenter(self.recipe.augmentation, self.recipe.seed, step)
-        return collate(self.data, self._order.indices(step), self._interface, self.device, augment)
-
     @torch.no_grad()
     def _update_average(self) -> None:
         if self.average:  # its names are those of what is trained, in the same order
             self._averaging(list(self.average.values()), list(self.trained.values()), 0)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averages in the weights' place for a while, if the recipe averages."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
+        for name, average in self.average.items():
+            parameter = self.trained[name]
+            parameter.data, self.average[name] = average, parameter.data
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights to export: all of the model's, the trained ones averaged if the recipe says so."""
