@@ -1,4 +1,7 @@
-"""Claims about recipes with [[recovery]]: the trained model drives, and a second training learns from both."""
+"""Claims about recipes with [[recovery]]: the trained model drives, and a second training learns from both.
+
+And with [[validation]]: what is recorded for it is looked at and not trained on.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from rdvla_bench.commands.recipe import main
 from rdvla_bench.commands.recipe_file import read_recipe
 from rdvla_bench.policies.rdvla.conventions import BENCHMARKS, Convention
 from rdvla_bench.policies.rdvla.training.checkpoints import read_model
+from rdvla_bench.policies.rdvla.training.session import read_looks
 from rdvla_bench.policies.rdvla.training.shards import JoinedDataset
 from rdvla_bench.policies.rdvla.weights import digest
 
@@ -57,6 +61,15 @@ recovery = { late_share = 0.1 }
 [refinement]
 steps = 3
 augmentation = { shift = 2 }
+"""
+VALIDATION = """
+[[validation]]
+suite = "fake_arm"
+expert = "fake-expert"
+tasks = "can"
+episodes = 1
+seed = 2
+image_size = 8
 """
 
 
@@ -214,3 +227,37 @@ def test_a_folder_whose_name_has_a_comma_is_refused_at_once(tmp_path: Path, caps
     assert main([str(tmp_path / "tiny.toml"), "--out", str(tmp_path / "a,b"), "--workers", "0"]) == 2
     assert "expected no comma" in capsys.readouterr().err
     assert not (tmp_path / "a,b").exists()
+
+
+def test_held_out_demonstrations_are_looked_at_in_both_trainings_and_leave_no_trace(tmp_path: Path) -> None:
+    (tmp_path / "blind").mkdir()
+    assert make(tmp_path / "blind", PLAIN + RECOVERY) == 0
+    assert make(tmp_path, PLAIN + RECOVERY + VALIDATION) == 0
+    made, blind = tmp_path / "made", tmp_path / "blind" / "made"
+    held_out = about(made / "validation")
+    assert held_out["config"]["seed"] == 2
+    for stage, step in (("train", 2), ("refined", 3)):
+        assert (made / stage / "model.safetensors").read_bytes() == (blind / stage / "model.safetensors").read_bytes()
+        assert [(look.step, look.data_sha256) for look in read_looks(made / stage)] == [(step, held_out["data_sha256"])]
+        assert read_looks(blind / stage) == []
+    assert make(tmp_path / "blind", PLAIN + RECOVERY + VALIDATION) == 0  # it may come later, and go
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("seed = 2", "seed = 0", "validation 1: seed 0: expected none that is trained on ([0, 1])"),
+        ("seed = 2", "seed = 1", "validation 1: seed 1: expected none that is trained on ([0, 1])"),
+        ("image_size = 8", "image_size = 16", "validation 1 does not join the demonstrations: image_size: 8 there, 16"),
+        ("fake-expert", "fake-exprt", "validation 1: no policy 'fake-exprt'. Did you mean 'fake-expert'?"),
+        ('tasks = "can"', 'task = "can"', "no key 'task'. Did you mean 'tasks'?"),
+    ],
+)
+def test_a_wrong_validation_gets_one_clear_line_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, says: str
+) -> None:
+    assert make(tmp_path, PLAIN + RECOVERY + VALIDATION.replace(old, new)) == 2
+    answer = capsys.readouterr().err
+    assert says in answer
+    assert answer.count("\n") == 1
+    assert not (tmp_path / "made").exists()

@@ -5,6 +5,7 @@ DIR/demos         its demonstrations (rdvla_bench.commands.demos)
 DIR/train         its training run (rdvla_bench.commands.train)
 DIR/recovery      with [[recovery]] alone: demonstrations that begin where the trained model has got to
 DIR/refined       likewise: the second training run, on both
+DIR/validation    with [[validation]] alone: demonstrations that both trainings look at and do not train on
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ DEMOS = "demos"
 TRAIN = "train"
 RECOVERY = "recovery"
 REFINED = "refined"
+VALIDATION = "validation"
 LATER = ("recovery ", "refinement.")
 """How the names of a recipe's values begin that decide nothing before its second training."""
+NEVER = "validation "
+"""How the names of those begin that decide nothing of the weights."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class RecipeArguments:
     file: tyro.conf.Positional[Path]
     """The recipe, such as recipes/rdvla-nano-libero.toml; see docs/training.md."""
     out: Path
-    """Folder of the result: recipe.toml, demos/, train/, and with [[recovery]] recovery/ and refined/."""
+    """Folder of the result: recipe.toml, demos/, train/; with [[recovery]] recovery/ and refined/ too, with
+    [[validation]] validation/."""
     workers: int = demos.DemosArguments.workers
     """Parallel workers that record, on Ray; 0 records in this process without Ray."""
 
@@ -86,8 +91,8 @@ def _claim(out: Path, recipe: RecipeFile) -> None:
         raise UsageError(f"{out} is not empty and has no {COPY}: choose another --out")
     if (out / TRAIN).exists():
         differs = differences(_json(read_recipe(copy)), _json(recipe))
-        is_refined = (out / REFINED).exists()
-        if fixed := [text for text in differs if is_refined or not text.startswith(LATER)]:
+        free = (NEVER,) if (out / REFINED).exists() else (NEVER, *LATER)
+        if fixed := [text for text in differs if not text.startswith(free)]:
             raise RunMismatch(out, fixed)
         if not differs:
             return  # what it began with stays, were it for a comment
@@ -107,7 +112,10 @@ def _make(recipe: RecipeFile, out: Path, workers: int) -> int:
     sections, demonstrations, trained = recipe.sections, out / DEMOS, out / TRAIN
     first = sections.training
     status = _record(sections.demonstrations, recipe.plans, demonstrations, workers, first.model)
-    status = status or _train(first, (demonstrations,), trained)
+    held_out = out / VALIDATION if sections.validation else None
+    if held_out:
+        status = status or _record(sections.validation, recipe.held_out, held_out, workers, first.model)
+    status = status or _train(first, (demonstrations,), trained, held_out)
     if status or sections.refinement is None:
         return status
 
@@ -116,7 +124,7 @@ def _make(recipe: RecipeFile, out: Path, workers: int) -> int:
     blocks = tuple(block.driven_by((trained / MODEL).resolve()) for block in sections.recovery)
     plans = make_plans(RECOVERY, blocks, first.model, out / COPY)
     status = _record(blocks, plans, out / RECOVERY, workers, first.model)
-    return status or _train(sections.refinement, (demonstrations, out / RECOVERY), out / REFINED, trained)
+    return status or _train(sections.refinement, (demonstrations, out / RECOVERY), out / REFINED, held_out, trained)
 
 
 def _record(blocks: Sequence[Demonstrations], plans: Sequence[DemoPlan], out: Path, workers: int, model: str) -> int:
@@ -145,7 +153,9 @@ def _record(blocks: Sequence[Demonstrations], plans: Sequence[DemoPlan], out: Pa
     return 0
 
 
-def _train(recipe: Recipe, data: Sequence[Path], out: Path, init: Path | None = None) -> int:
+def _train(
+    recipe: Recipe, data: Sequence[Path], out: Path, held_out: Path | None = None, init: Path | None = None
+) -> int:
     """Train to the last step, from what ``init`` ended in; return the exit code of the command that does it."""
     from rdvla_bench.policies.rdvla.training.session import MODEL
 
@@ -153,6 +163,7 @@ def _train(recipe: Recipe, data: Sequence[Path], out: Path, init: Path | None = 
         print(f"training: all {recipe.steps} steps are in {out / MODEL}", flush=True)
         return 0
     where = ["--data", ",".join(map(str, data)), "--out", str(out), *(["--init", str(init)] if init else [])]
+    where += ["--validation", str(held_out)] if held_out else []
     return train.main([*where, *options(recipe)])
 
 

@@ -67,6 +67,7 @@ class Sections:
     training: Recipe
     recovery: tuple[Recovery, ...] = ()
     refinement: Recipe | None = None
+    validation: tuple[Demonstrations, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class RecipeFile:
     text: bytes
     sections: Sections
     plans: tuple[DemoPlan, ...]  # of the blocks of demonstrations, all for one folder
+    held_out: tuple[DemoPlan, ...]  # of the blocks of validation, all for another
 
     @property
     def sha256(self) -> str:
@@ -87,6 +89,7 @@ class RecipeFile:
         parts: dict[str, Any] = {"training": self.sections.training}
         parts |= {f"demonstrations {i}": block for i, block in enumerate(self.sections.demonstrations, 1)}
         parts |= {f"recovery {i}": block for i, block in enumerate(self.sections.recovery, 1)}
+        parts |= {f"validation {i}": block for i, block in enumerate(self.sections.validation, 1)}
         if self.sections.refinement:
             parts["refinement"] = self.sections.refinement
         named = {f"{part}.{name}": value for part, section in parts.items() for name, value in flat(section)}
@@ -129,7 +132,7 @@ def read_recipe(path: Path) -> RecipeFile:
         table = tomllib.loads(text.decode())
     except ValueError as error:  # not TOML, or not UTF-8
         raise UsageError(f"{path} is no TOML file: {error}") from error
-    for name in ("demonstrations", "recovery"):
+    for name in ("demonstrations", "recovery", "validation"):
         if isinstance(table.get(name), dict):  # [demonstrations] is one block
             table[name] = [table[name]]
     if isinstance(table.get("training"), dict) and isinstance(table.get("refinement"), dict):
@@ -143,7 +146,9 @@ def read_recipe(path: Path) -> RecipeFile:
         raise UsageError(f"{path}, training: {error}") from error
     plans = make_plans("demonstrations", sections.demonstrations, sections.training.model, path)
     _check_refinement(sections, plans[0], path)
-    return RecipeFile(text, sections, plans)
+    held_out = make_plans("validation", sections.validation, sections.training.model, path)
+    _check_validation(sections, plans[0], held_out, path)
+    return RecipeFile(text, sections, plans, held_out)
 
 
 def _joined(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -173,10 +178,27 @@ def _check_refinement(sections: Sections, demonstrations: DemoPlan, path: Path) 
             if text.partition("=")[0] == CHECKPOINT:
                 raise UsageError(f"{path}, recovery {i}: driver_set '{text}': the driver plays what [training] made")
     blocks = tuple(block.driven_by(Path("model.safetensors")) for block in sections.recovery)
-    for i, plan in enumerate(make_plans("recovery", blocks, model, path), 1):
+    _check_join("recovery", make_plans("recovery", blocks, model, path), demonstrations, path)
+
+
+def _check_validation(sections: Sections, demonstrations: DemoPlan, held_out: Sequence[DemoPlan], path: Path) -> None:
+    """Find out whether the model can be looked at on what is held out, and was not trained on it.
+
+    Raises:
+        UsageError: saying which block is wrong and what is allowed.
+    """
+    trained = sorted({block.seed for block in (*sections.demonstrations, *sections.recovery)})
+    for i, block in enumerate(sections.validation, 1):
+        if block.seed in trained:
+            raise UsageError(f"{path}, validation {i}: seed {block.seed}: expected none that is trained on ({trained})")
+    _check_join("validation", held_out, demonstrations, path)
+
+
+def _check_join(kind: str, plans: Sequence[DemoPlan], demonstrations: DemoPlan, path: Path) -> None:
+    for i, plan in enumerate(plans, 1):
         there, here = ({"benchmark": p.suites[0].benchmark, "image_size": p.image_size} for p in (demonstrations, plan))
         if differs := differences(there, here):
-            raise UsageError(f"{path}, recovery {i} does not join the demonstrations: {'; '.join(differs)}")
+            raise UsageError(f"{path}, {kind} {i} does not join the demonstrations: {'; '.join(differs)}")
 
 
 def make_plans(kind: str, blocks: Sequence[Demonstrations], model: str, path: Path) -> tuple[DemoPlan, ...]:
