@@ -7,16 +7,16 @@ import shlex
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from rdvla_bench.commands.cli import command
+from rdvla_bench.commands.train_meters import meters
 from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.policies.rdvla.config import HeadConfig, named_config
 from rdvla_bench.policies.rdvla.conventions import benchmark_with
@@ -26,15 +26,13 @@ from rdvla_bench.policies.rdvla.training.recipe import Recipe
 if TYPE_CHECKING:
     from rdvla_bench.policies.rdvla.training.dataset import Dataset
     from rdvla_bench.policies.rdvla.training.session import Session
-    from rdvla_bench.policies.rdvla.training.trainer import StepReport, Trainer
-    from rdvla_bench.policies.rdvla.training.validation import Validation, ValidationReport
+    from rdvla_bench.policies.rdvla.training.trainer import Trainer
+    from rdvla_bench.policies.rdvla.training.validation import Validation
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports SIGINT."""
 LEROBOT = "lerobot:"
 """What may stand before a data folder in LeRobot's format."""
-LINE_EVERY_S = 30.0
-"""How often a log gets a line."""
 
 
 @dataclass(frozen=True)
@@ -66,99 +64,6 @@ class TrainArguments:
     """Where to compute; auto takes the GPU if there is one. Bits are promised on the CPU alone."""
     tensorboard: bool = False
     """Also write TensorBoard events to OUT/tensorboard."""
-
-
-class Meter(Protocol):
-    """Something that shows or stores the reports of steps."""
-
-    def add(self, report: StepReport) -> None:
-        """Take note of one step."""
-
-    def add_look(self, report: ValidationReport) -> None:
-        """Take note of a look at held-out demonstrations."""
-
-
-class LineMeter:
-    """A line now and then, for logs."""
-
-    def __init__(self, steps: int, done: int) -> None:
-        """Start the clock."""
-        self._steps, self._first = steps, done
-        self._begun = self._last = time.monotonic()
-
-    def add(self, report: StepReport) -> None:
-        """Print a line if one is due or the step is the last."""
-        now = time.monotonic()
-        if now - self._last < LINE_EVERY_S and report.step < self._steps:
-            return
-        self._last = now
-        seconds = int((self._steps - report.step) * (now - self._begun) / (report.step - self._first))
-        left = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-        print(f"step {report.step}/{self._steps}: loss {report.loss:.4f}, time left {left}", flush=True)
-
-    def add_look(self, report: ValidationReport) -> None:
-        """Print a line."""
-        print(f"step {report.step}/{self._steps}: error on held-out demonstrations {report.error:.4f}", flush=True)
-
-
-@contextmanager
-def _meter(steps: int, done: int) -> Iterator[Meter]:
-    """Show a bar with loss and time left on a terminal, lines elsewhere."""
-    from rich import progress as rich
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        yield LineMeter(steps, done)
-        return
-    columns = (
-        rich.MofNCompleteColumn(),
-        rich.BarColumn(),
-        rich.TextColumn("loss {task.fields[loss]:.4f}  depth {task.fields[depth]:2d}  {task.fields[held_out]}"),
-        rich.TimeElapsedColumn(),
-        rich.TextColumn("left"),
-        rich.TimeRemainingColumn(),
-    )
-    with rich.Progress(*columns, console=console) as progress:
-        task = progress.add_task("train", total=steps, completed=done, loss=float("nan"), depth=0, held_out="")
-
-        class Bar:
-            def add(self, report: StepReport) -> None:
-                progress.update(task, completed=report.step, loss=report.loss, depth=report.depth)
-
-            def add_look(self, report: ValidationReport) -> None:
-                progress.update(task, held_out=f"held-out error {report.error:.4f}")
-
-        yield Bar()
-
-
-class TensorBoard:
-    """Scalars of each step as TensorBoard events."""
-
-    def __init__(self, folder: Path, done: int) -> None:
-        """Open the event file; events after step ``done`` of an earlier session are purged.
-
-        Raises:
-            MissingExtra: the package tensorboard is not installed.
-        """
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError as error:
-            raise MissingExtra("--tensorboard", "tensorboard", error) from error
-        self._writer = SummaryWriter(str(folder), purge_step=done + 1)
-
-    def add(self, report: StepReport) -> None:
-        """Write the step's scalars."""
-        for name in ("loss", "depth", "learning_rate", "gradient_norm"):
-            self._writer.add_scalar(name, getattr(report, name), report.step)
-
-    def add_look(self, report: ValidationReport) -> None:
-        """Write the error on held-out demonstrations."""
-        self._writer.add_scalar("held_out_error", report.error, report.step)
-
-    def close(self) -> None:
-        """Flush the file."""
-        self._writer.close()
 
 
 def _device(wanted: str) -> str:
@@ -216,26 +121,21 @@ def _farewell(arguments: TrainArguments) -> str:
 def _train(session: Session, arguments: TrainArguments, validation: Validation | None) -> bool:
     """Train to the last step and save; return False if Ctrl-C came first."""
     trainer, steps = session.trainer, arguments.recipe.steps
-    board = TensorBoard(arguments.out / "tensorboard", trainer.step) if arguments.tensorboard else None
-    try:
-        with _meter(steps, trainer.step) as meter, _interruptible(_farewell(arguments)) as is_interrupted:
-            meters: list[Meter] = [meter, *([board] if board else [])]
-            while trainer.step < steps and not is_interrupted():
-                report = trainer.advance()
-                session.record(report)
-                for each in meters:
-                    each.add(report)
-                if validation and (report.step % arguments.validation_every == 0 or report.step == steps):
-                    look = validation.look()
-                    session.record_look(look)
-                    for each in meters:
-                        each.add_look(look)
-                if report.step % arguments.save_every == 0 and report.step < steps:
-                    session.save()
-            session.save()
-    finally:
-        if board:
-            board.close()
+    board = arguments.out / "tensorboard" if arguments.tensorboard else None
+    with meters(steps, trainer.step, board) as shown, _interruptible(_farewell(arguments)) as is_interrupted:
+        while trainer.step < steps and not is_interrupted():
+            report = trainer.advance()
+            session.record(report)
+            for meter in shown:
+                meter.add(report)
+            if validation and (report.step % arguments.validation_every == 0 or report.step == steps):
+                look = validation.look()
+                session.record_look(look)
+                for meter in shown:
+                    meter.add_look(look)
+            if report.step % arguments.save_every == 0 and report.step < steps:
+                session.save()
+        session.save()
     return trainer.step >= steps
 
 
