@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdvla_bench.policies.expert.calvin.reach import yaw_of
+from rdvla_bench.policies.expert.calvin.reach import tool, yaw_of
 from rdvla_bench.policies.expert.geometry import FloatArray
 
 View = Mapping[str, Any]  # the dictionary described in rdvla_bench/envs/calvin/privileged.py
@@ -33,7 +33,7 @@ class Move:
     """Bring the tool to a pose; ended by arrival, by ``until``, or by ``limit``."""
 
     pos: FloatArray  # (3,) m, world frame
-    euler: FloatArray  # (3,) rad, extrinsic xyz; straight down is (pi, 0, yaw)
+    euler: FloatArray  # (3,) rad, extrinsic xyz, at ``pos``; straight down is (pi, 0, yaw)
     grip: float  # OPEN or CLOSED
     tol: float = 0.008  # m
     tol_turn: float = 0.08  # rad
@@ -44,6 +44,7 @@ class Move:
     hold: str = ""  # the block to wait for between the fingers, until ``limit``
     until: tuple[str, float, float] | None = None  # (joint, low, high): also done once its value is in there
     watch: tuple[str, FloatArray] | None = None  # (block, where it lay): once it lies elsewhere the program is void
+    lean: tuple[float, float] | None = None  # yaw and pitch of a tool that on its way leans as each place asks
     name: str = ""
 
 
@@ -95,7 +96,11 @@ def correct(view: View, move: Move, bias: FloatArray) -> FloatArray:
 
 
 def action(view: View, move: Move, bias: FloatArray) -> NDArray[np.float32]:
-    """Return the action (7,) float32 that takes the target towards the move's pose, ``bias`` (6,) further."""
+    """Return the action (7,) float32 that takes the target towards the move's pose, ``bias`` (6,) further.
+
+    A tool that leans does so by where it is, not by where it goes: what is shown of a demonstration then tells the
+    angles, which would else be turned at once when a move begins.
+    """
     ahead = view["target_pos"] - view["tcp_pos"]
     wanted = move.pos + bias[:3] - view["target_pos"]
     shift = wanted / _METRES
@@ -104,7 +109,8 @@ def action(view: View, move: Move, bias: FloatArray) -> NDArray[np.float32]:
         shift = shift * (move.speed / length)
     if np.linalg.norm(ahead + shift * _METRES) > max(_LEAD, float(np.linalg.norm(ahead))):
         shift = shift * 0.0
-    turn = move.euler + bias[3:] - view["target_euler"]
+    euler = move.euler if move.lean is None else tool(view["table"]["base"], view["tcp_pos"], *move.lean)
+    turn = euler + bias[3:] - view["target_euler"]
     turn[:2] = wrap(turn[:2])
-    turn[2] = move.euler[2] + bias[5] - yaw_of(view["target_euler"][2])
+    turn[2] = euler[2] + bias[5] - yaw_of(view["target_euler"][2])
     return np.concatenate([shift, np.clip(turn / _RADIANS, -1.0, 1.0), [move.grip]]).astype(np.float32)

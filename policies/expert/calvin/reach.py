@@ -6,6 +6,8 @@ outwards brings the wrist nearer. Lengths are the Panda's (Franka's Denavit-Hart
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from rdvla_bench.policies.expert.geometry import FloatArray, turn
@@ -15,7 +17,8 @@ _WRIST = 0.088  # m between the last two wrist axes, across the tool
 _SHOULDER = 0.333  # m of the second joint above the base
 _LONGEST = 0.675  # m from shoulder to wrist; 0.70 is straight
 _SHORTEST = 0.2  # m; nearer, elbow and wrist run into their limits
-_STEP, _MOST = np.deg2rad(3.0), np.deg2rad(36.0)
+_MOST = np.deg2rad(36.0)  # of the lean
+_HALVINGS = 12  # of an interval of angles: to 0.01 degrees
 EASE = np.pi / 2  # rad: the tool's yaw at which the wrist has room on both sides
 YAWS = (-0.1, 4.3)  # rad that the wrist reaches all over the table
 
@@ -51,22 +54,33 @@ def tool(base: FloatArray, pos: FloatArray, yaw: float, pitch: float = 0.0) -> F
     """Return the Euler angles (3,) of a tool that points down with ``yaw``, leaning out as far as the reach asks.
 
     ``pitch`` first tips it in the plane of its fingers, which stay upright: the finger tips towards +y, away from
-    the robot, the hand back, as far as the robot is not too near for that.
+    the robot, the hand back, as far as the robot is not too near for that. A small step changes the angles a little.
     """
     side = np.array([np.cos(yaw), np.sin(yaw), 0.0]) * (1.0 if np.sin(yaw) >= 0 else -1.0)
     tip = np.array([-side[1], side[0], 0.0])
-    upright = turn(tip, -pitch) @ _down(yaw)
-    while pitch > 0 and stretch(base, pos, upright) < _SHORTEST:
-        pitch = max(0.0, pitch - _STEP)
-        upright = turn(tip, -pitch) @ _down(yaw)
     outward = _outward(base, pos)
     axis = np.array([-outward[1], outward[0], 0.0])
-    mat = upright
-    for angle in np.arange(0.0, _MOST + 1e-9, _STEP):
-        mat = turn(axis, -float(angle)) @ upright
-        if stretch(base, pos, mat) <= _LONGEST:
-            break
-    return euler_of(mat, yaw)
+
+    def tipped(less: float) -> FloatArray:
+        return turn(tip, less - pitch) @ _down(yaw)
+
+    upright = tipped(_least(lambda less: stretch(base, pos, tipped(less)) >= _SHORTEST, pitch) if pitch > 0 else 0.0)
+
+    def leaning(angle: float) -> FloatArray:
+        return turn(axis, -angle) @ upright
+
+    return euler_of(leaning(_least(lambda angle: stretch(base, pos, leaning(angle)) <= _LONGEST, _MOST)), yaw)
+
+
+def _least(holds: Callable[[float], bool], most: float) -> float:
+    """Return the least angle in rad from 0 to ``most`` from which on something holds, ``most`` where it never does."""
+    if holds(0.0):
+        return 0.0
+    low, high = 0.0, most
+    for _ in range(_HALVINGS):
+        middle = 0.5 * (low + high)
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return float(high)
 
 
 def _outward(base: FloatArray, pos: FloatArray) -> FloatArray:

@@ -26,7 +26,7 @@ def pose(view: View, pos: FloatArray, yaw: float = EASE, pitch: float = 0.0) -> 
 
 def at(view: View, pos: FloatArray, grip: float, *, yaw: float = EASE, pitch: float = 0.0, **ends: object) -> Move:
     """Return the move to a position with the tool down."""
-    return Move(pos, pose(view, pos, yaw, pitch), grip, **ends)  # type: ignore[arg-type]
+    return Move(pos, pose(view, pos, yaw, pitch), grip, lean=(yaw, pitch), **ends)  # type: ignore[arg-type]
 
 
 def as_is(view: View) -> FloatArray:
