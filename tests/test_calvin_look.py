@@ -24,6 +24,7 @@ from rdvla_bench.envs.calvin.solids import Solid, box, prism, turned
 from rdvla_bench.envs.calvin.table import BASE, LINKS
 from rdvla_bench.envs.calvin.textures import BIRCH, CHERRY, OAK, WALNUT, png, wood
 from rdvla_bench.envs.calvin.upstream import UpstreamWorld
+from rdvla_bench.envs.calvin.visual import Variation
 from rdvla_bench.envs.calvin.world import World
 from rdvla_bench.errors import UsageError
 
@@ -204,6 +205,28 @@ def test_a_varied_look_changes_woods_floor_and_switch_alone(changing: World):
     assert meshes(changing) == plain_meshes
 
 
+def test_a_button_drawn_elsewhere_takes_its_ring_along_and_changes_nothing_else(changing: World):
+    eye, seen, ends, digests = Renderer(changing, "tiny"), [], [], []
+    for look in (Variation(3), Variation(3, 0.25), Variation(3, changing.scene.button[0])):
+        eye.vary(look)
+        changing.reset(*start())
+        seen.append(eye.render("static").astype(int))
+        ends.append(changing.full_state().tobytes())
+        digests.append(eye.appearance)
+    assert len(set(ends)) == 1
+    assert np.array_equal(seen[0], seen[2])
+    assert digests[0] != digests[1]
+    changed = np.abs(seen[0] - seen[1]).max(-1) > 8
+    for half in (changed[:, :100], changed[:, 100:]):  # A's button stands at the left
+        assert 20 < half.sum() < 600
+        assert all(np.ptp(places) < 30 for places in half.nonzero())
+    black = [picture.max(-1) < 40 for picture in seen]
+    assert (black[0] & changed)[:, :100].any()
+    assert not (black[0] & changed)[:, 100:].any()
+    assert not (black[1] & changed)[:, :100].any()
+    assert (black[1] & changed)[:, 100:].any()
+
+
 def meshes(world: World) -> dict[str, bytes]:
     """What the files of the table's and the floor's shapes hold."""
     shown = [
@@ -231,7 +254,7 @@ def test_physics_does_not_know_the_look(changing: World):
 def test_a_varied_look_has_the_same_pixels_whatever_was_shown_before(changing: World):
     eye, seen = Renderer(changing, "tiny"), []
     for look in (None, 5, 6, 5, 5, None):
-        eye.vary(look)
+        eye.vary(None if look is None else Variation(look))
         changing.reset(*start())
         seen.append(eye.render("static").tobytes() + eye.render("gripper").tobytes())
     assert seen[0] == seen[5]
@@ -243,7 +266,7 @@ def test_files_of_looks_do_not_pile_up(changing: World):
     eye, root = Renderer(changing, "tiny"), Path(changing._folder.name)
     own = {path for path in root.rglob("*") if path.is_file()}
     for look in range(4):
-        eye.vary(look)
+        eye.vary(Variation(look))
         changing.reset(*start())
         eye.render("static")
         assert len([path for path in root.iterdir() if path.name.startswith("look-")]) == 1
@@ -256,12 +279,12 @@ def test_the_originals_look_does_not_vary(tmp_path: Path):
     eye = Renderer(world, "tiny")
     eye.vary(None)
     with pytest.raises(UsageError, match="the original look does not vary: take calvin/procedural@1"):
-        eye.vary(0)
+        eye.vary(Variation(0))
     world.close()
     upstream = UpstreamWorld.__new__(UpstreamWorld)  # no checkout is needed to refuse
     upstream.vary(None)
     with pytest.raises(UsageError, match="backend 'upstream' shows the original's look, which does not vary"):
-        upstream.vary(0)
+        upstream.vary(Variation(0))
 
 
 def test_a_world_without_a_look_cannot_be_dressed():

@@ -346,6 +346,20 @@ def test_three_of_four_calvin_demonstrations_show_woods_of_their_own() -> None:
 
 
 @pytest.mark.calvin
+def test_calvins_button_is_drawn_elsewhere_where_nothing_presses_it_and_never_makes_a_table_like_ds() -> None:
+    drawn: dict[str, list[float]] = {"calvin_a": [], "calvin_b": []}
+    for suite, found in drawn.items():
+        for number in range(120):
+            start = load_suite(suite).demo_start(0, 0, number)
+            free = "look" in start and not {"turn_on_led", "turn_off_led"} & set(start["tasks"])
+            assert ("button" in start) == free
+            found += [start["button"]] if free else []
+    assert all(min(found) < -0.2 and max(found) > 0.2 for found in drawn.values())
+    assert min(abs(x + 0.12) for x in drawn["calvin_a"]) > 0.06  # D is A's door and switch with a button there
+    assert min(abs(x + 0.12) for x in drawn["calvin_b"]) < 0.06
+
+
+@pytest.mark.calvin
 def test_calvins_doors_start_anywhere_from_which_their_tasks_are_possible() -> None:
     from rdvla_bench.envs.calvin.demo_starts import words
     from rdvla_bench.envs.calvin.scenes import DRAWER_RANGE, SCENES

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from rdvla_bench.envs.calvin.scenes import SceneSpec
 from rdvla_bench.envs.calvin.snapshot import Floats, Snapshot
+from rdvla_bench.envs.calvin.visual import Variation
 from rdvla_bench.errors import UnknownName, UsageError
 from rdvla_bench.protocol_card import ProtocolCard
 
@@ -73,7 +74,7 @@ class Eye(Protocol):
     def appearance(self) -> str:
         """Return what pictures are drawn from and with."""
 
-    def vary(self, look: int | None) -> None:
+    def vary(self, look: Variation | None) -> None:
         """Show varied look ``look`` from the next reset on; None: the one that the card names."""
 
     def render(self, camera: str) -> NDArray[np.uint8]:
@@ -88,7 +89,7 @@ class Blind:
 
     appearance = ""
 
-    def vary(self, look: int | None) -> None:
+    def vary(self, look: Variation | None) -> None:
         """Do nothing: nobody looks."""
 
     def render(self, camera: str) -> NDArray[np.uint8]:

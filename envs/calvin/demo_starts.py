@@ -1,8 +1,9 @@
 """Where demonstrations of CALVIN start and what they show: scenes A, B and C, random starts, random feasible chains.
 
-Each shows the table in woods of its own, but for one in ``_PLAIN``, which shows its scene's. Sliding door and drawer
-stand near one of their ends, not at it but for one start in ``_SHUT``: at six places in all, the door's handle would be
-known from the rest of the picture and never be looked at.
+Each shows the table in woods of its own, but for one in ``_PLAIN``, which shows its scene's. Where no task presses the
+button it is drawn anywhere along the table: in three tables its place would tell where door and switch are. Door and
+drawer stand near one of their ends, not at it but for one start in ``_SHUT``: at six places in all, the door's handle
+would be known from the rest of the picture and never be looked at.
 
 Chains are drawn in blocks, task after task the one that the block has seen least, so that all 34 come up about
 equally often although some (unstacking) are possible only after others.
@@ -29,6 +30,9 @@ from rdvla_bench.seeding import generator
 _A_BLOCK = 34  # chains that share their counts
 _PLAIN = 4  # demonstrations to one in the scene's own woods
 _SHUT = 4  # demonstrations to one whose doors stand at their ends, as in the benchmark's chains
+_PRESSING = {"turn_on_led", "turn_off_led"}
+_ALONG = 0.3  # m from the middle of the table at most; the scenes have -0.28 to 0.28
+_APART = 0.06  # m: a button's ring is 0.08 wide
 _WAY = {SLIDE: 0.19, DRAWER: 0.16}  # m that stay to be moved; 0.15 and 0.12 count: conf/tasks/new_playtable_tasks.yaml
 _SAME_HEIGHT = 1e-4  # m; the shelf is 1e-3 above the table
 
@@ -38,9 +42,22 @@ Start = tuple[Floats, Floats, tuple[str, ...]]  # robot_obs (15,), scene_obs (24
 def demo_start(suite: str, task: int, seed: int, number: int) -> dict[str, Any]:
     """Return the reset options of demonstration ``number`` of a scene."""
     del task
-    if number % _PLAIN:
-        return {**_start(suite, seed, number), "look": _look(suite, seed, number)}
-    return _start(suite, seed, number)
+    start = _start(suite, seed, number)
+    if number % _PLAIN == 0:
+        return start
+    start["look"] = _look(suite, seed, number)
+    if not _PRESSING & set(start["tasks"]):
+        start["button"] = _button(suite, seed, number)
+    return start
+
+
+def _button(suite: str, seed: int, number: int) -> float:
+    """Return the x in m at which the button is drawn: in scene A, whose door and switch are D's, never at D's."""
+    rng = generator("calvin-demonstration-button", suite, seed, number)
+    while True:
+        x = float(rng.uniform(-_ALONG, _ALONG))
+        if SCENE_OF[suite] != "A" or abs(x - SCENES["D"].button[0]) > _APART:
+            return x
 
 
 def _look(suite: str, seed: int, number: int) -> int:

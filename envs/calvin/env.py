@@ -22,6 +22,7 @@ from rdvla_bench.envs.calvin.sequences import chains
 from rdvla_bench.envs.calvin.snapshot import Snapshot
 from rdvla_bench.envs.calvin.starts import initial_state, random_start
 from rdvla_bench.envs.calvin.suites import INSTRUCTIONS, SCENE_OF, SUITES, TASKS
+from rdvla_bench.envs.calvin.visual import Variation
 from rdvla_bench.errors import EnvFault, UnknownName, UnknownTask, UsageError
 from rdvla_bench.protocol import protocol as protocol_card
 from rdvla_bench.protocol_card import ProtocolCard
@@ -29,7 +30,8 @@ from rdvla_bench.suite import Suite
 from rdvla_bench.types import Observation
 
 _CHARACTERS = string.ascii_letters + string.digits + " ,.;:!?'\"()-_/"
-_OPTIONS = ("chain", "robot_obs", "scene_obs", "tasks", "look")
+_BUTTON = 0.36  # m from the middle: the table's sides are at 0.44, the ring is 0.04 wide
+_OPTIONS = ("chain", "robot_obs", "scene_obs", "tasks", "look", "button")
 _REACH = 10.0  # a generous limit of every proprioceptive value, in m and rad
 _Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 
@@ -104,7 +106,8 @@ class CalvinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         Options: ``{"chain": i}`` for one of the benchmark's 1000; or ``{"robot_obs": (15,), "scene_obs": (24,)}``,
         either alone too, with ``{"tasks": [...]}`` for a chain of one's own, or free play without. What is not
         given is drawn from ``self.np_random``: a chain, or a random start where states or tasks are given.
-        ``{"look": n}`` beside the latter shows the table in varied woods (``look.varied``), as training wants it.
+        ``{"look": n}`` beside the latter shows the table in varied woods (``look.varied``), as training wants it,
+        and ``{"button": x}`` beside that one draws the button at x m, for chains that never press it.
 
         Raises:
             UsageError: an unknown option, a chain outside 0..999, a malformed state, an unknown task, a look that
@@ -118,7 +121,7 @@ class CalvinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if "chain" in given and len(given) > 1:
             other = next(name for name in given if name != "chain")
             raise UsageError(f"reset options 'chain' and '{other}' exclude each other: a chain brings its own start")
-        look = _look(given.pop("look", None))
+        look = _look(given.pop("look", None), given.pop("button", None))
         robot_obs, scene_obs = self._place(given)
         self._eye.vary(look)
         self.world.reset(robot_obs, scene_obs)
@@ -284,13 +287,17 @@ def _suite(name: str) -> Suite:
     return SUITES[name]
 
 
-def _look(number: Any) -> int | None:
-    """Return a varied look's number, or None for the suite's own look."""
+def _look(number: Any, button: Any) -> Variation | None:
+    """Return a varied look, or None for the suite's own look."""
     if number is None:
+        if button is not None:
+            raise UsageError("reset option 'button' draws the button elsewhere in a varied look: give 'look' too")
         return None
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
         raise UsageError(f"reset option 'look' is {number!r}, expected a whole number from 0 on")
-    return int(number)
+    if button is not None and not (isinstance(button, float) and abs(button) <= _BUTTON):
+        raise UsageError(f"reset option 'button' is {button!r}, expected x in m, -{_BUTTON} to {_BUTTON}")
+    return Variation(int(number), None if button is None else float(button))
 
 
 def _state(name: str, values: Any, width: int) -> NDArray[np.float64]:

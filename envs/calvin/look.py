@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -50,12 +50,16 @@ _ARM = {
 
 @dataclass(frozen=True)
 class Paint:
-    """What of the procedural look may differ between worlds: no shape, and no colour that an instruction names."""
+    """What of the procedural look may differ between worlds: no shape, and no colour that an instruction names.
+
+    A button drawn elsewhere is for chains that never press it: in three tables its place would tell the door's.
+    """
 
     woods: Woods | None = None  # None: the scene's own
     floor: tuple[int, int] = (255, 222)  # greys of 255
     switch: Colour = GREY
     tint: Colour = WHITE  # by which the table's woods are multiplied
+    button: float | None = None  # m, x at which button and ring are drawn, wherever they are; None: where they are
 
 
 class Procedural:
@@ -83,7 +87,10 @@ class Procedural:
     def sha256(self, scene: SceneSpec) -> str:
         """Return the digest of all meshes and pictures that this look draws for ``scene``, and of its colours."""
         digest = hashlib.sha256(repr((BLOCK_COLOURS, GEL_CENTRE, GEL_SIZE, CAMERA_SIZE)).encode())
-        table = (part(scene, link, self._paint.woods) for link in (BASE, *LINKS))
+        shown = self._shown(scene)
+        if shown is not scene:
+            digest.update(repr(shown.button).encode())
+        table = (part(shown, link, self._paint.woods) for link in (BASE, *LINKS))
         for drawing in (*table, finger(), floor(self._paint.floor)):
             digest.update(repr((drawing.name, self._colour(drawing.name), drawing.mesh)).encode())
             if drawing.pixels is not None:
@@ -91,7 +98,16 @@ class Procedural:
         return digest.hexdigest()
 
     def _table(self, scene: SceneSpec, link: str, folder: Path) -> Visual:
-        return Visual(_saved(part(scene, link, self._paint.woods), folder), rgba=self._colour(link))
+        shown = self._shown(scene)
+        aside = shown.button[0] - scene.button[0] if link == "button_link" else 0.0
+        drawing = part(shown, link, self._paint.woods)
+        return Visual(_saved(drawing, folder), rgba=self._colour(link), xyz=(aside, 0.0, 0.0))
+
+    def _shown(self, scene: SceneSpec) -> SceneSpec:
+        """Return the scene with its button where it is drawn."""
+        if self._paint.button is None:
+            return scene
+        return replace(scene, button=(self._paint.button, *scene.button[1:]))
 
     def _colour(self, link: str) -> Colour:
         plain = {"button_link": BLACK, "switch_link": self._paint.switch}
@@ -116,13 +132,13 @@ def _rgb(colour: NDArray[np.float64]) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def varied(seed: int) -> Procedural:
+def varied(seed: int, button: float | None = None) -> Procedural:
     """Return the procedural look in paint of its own, a function of ``seed``; no evaluation shows it.
 
     Woods: any mix of the light tones of scenes A, B and C (not D's, which only evaluations show), with more or less
     red, green and blue (0.75 to 1.2), late wood half to nine tenths as bright, 8 to 22 rings; half of the doors have
     the table's. The light on the table, and the floor's lighter grey: 0.75 to 1 of what they are. Its darker grey: 20
-    to 49 of 255 less. The switch: 0.3 to 0.5.
+    to 49 of 255 less. The switch: 0.3 to 0.5. With ``button`` the button is drawn at this x (m).
     """
     rng = generator("calvin-varied-look", seed)
     known = np.array([WOODS[scene][0].light for scene in _SEEN], np.float64)
@@ -136,7 +152,7 @@ def varied(seed: int) -> Procedural:
     door = table if rng.random() < 0.5 else wood()
     high = int(rng.integers(191, 256))
     low, grey, shade = high - int(rng.integers(20, 50)), rng.uniform(0.3, 0.5), rng.uniform(0.75, 1.0)
-    return Procedural(Paint((table, door), (high, low), (grey, grey, grey, 1.0), (shade, shade, shade, 1.0)))
+    return Procedural(Paint((table, door), (high, low), (grey, grey, grey, 1.0), (shade, shade, shade, 1.0), button))
 
 
 class OriginalAssets:

@@ -17,6 +17,7 @@ from rdvla_bench.envs.calvin import culling, runtime
 from rdvla_bench.envs.calvin.bullet import pybullet
 from rdvla_bench.envs.calvin.cameras import CAMERAS, GRIPPER, Camera, Matrix, gripper_view, static_view
 from rdvla_bench.envs.calvin.look import Procedural, varied
+from rdvla_bench.envs.calvin.visual import Variation
 from rdvla_bench.envs.calvin.world import World
 from rdvla_bench.errors import UnknownName, UsageError
 
@@ -37,7 +38,7 @@ class Renderer:
         """
         self.world = world
         self._named = world.look
-        self._varied: int | None = None  # the number of the look that is shown instead
+        self._varied: Variation | None = None  # the look that is shown instead
         self.backend = runtime.resolve(backend)
         self._hideable = culling.hideable(world.robot_id, world.client) if self.backend == "tiny" else {}
         if self.backend == "egl":
@@ -52,8 +53,8 @@ class Renderer:
         look = self.world.look
         return f"{look.name} {look.sha256(self.world.scene)[:8]}, {self.backend}" if look else ""
 
-    def vary(self, look: int | None) -> None:
-        """Show ``look.varied(look)`` from the next reset on; None: the look that the world was made with.
+    def vary(self, look: Variation | None) -> None:
+        """Show ``look.varied`` of it from the next reset on; None: the look that the world was made with.
 
         Raises:
             UsageError: only the procedural look varies.
@@ -63,7 +64,7 @@ class Renderer:
         if not isinstance(self._named, Procedural):
             raise UsageError(f"the {self._named.name} look does not vary: take calvin/procedural@1")
         self._varied = look
-        self.world.dress(self._named if look is None else varied(look))
+        self.world.dress(self._named if look is None else varied(look.seed, look.button))
 
     def render(self, camera: str) -> Pixels:
         """Return (H, W, 3)."""

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from rdvla_bench.envs.calvin.scenes import SCENES
 from rdvla_bench.envs.calvin.snapshot import TABLE, BlockState, Contact, Floats, Snapshot
+from rdvla_bench.envs.calvin.visual import Variation
 from rdvla_bench.errors import EnvFault, UnknownName, UsageError
 
 ROOT_VARIABLE = "CALVIN_ENV_ROOT"
@@ -212,7 +213,7 @@ class UpstreamWorld:
         """Whether a number of the state is no longer finite."""
         return not (np.isfinite(self.robot_obs()).all() and np.isfinite(self.scene_obs()).all())
 
-    def vary(self, look: int | None) -> None:
+    def vary(self, look: Variation | None) -> None:
         """Refuse.
 
         Raises:

@@ -40,6 +40,14 @@ class Visual:
         )
 
 
+@dataclass(frozen=True)
+class Variation:
+    """Which varied look is shown, for training alone."""
+
+    seed: int  # of woods, greys and shades
+    button: float | None = None  # m, x at which the button is drawn; None: where it is
+
+
 def _text(values: tuple[float, ...]) -> str:
     return " ".join(repr(float(value)) for value in values)
 
