@@ -353,7 +353,10 @@ def test_calvins_button_is_drawn_elsewhere_where_nothing_presses_it_and_never_ma
             start = load_suite(suite).demo_start(0, 0, number)
             free = "look" in start and not {"turn_on_led", "turn_off_led"} & set(start["tasks"])
             assert ("button" in start) == free
-            found += [start["button"]] if free else []
+            if free:
+                found.append(start["button"])
+                blocks = start["scene_obs"][6:].reshape(3, 6)[:, :2]
+                assert np.linalg.norm(blocks - [found[-1], -0.12], axis=1).min() > 0.08
     assert all(min(found) < -0.2 and max(found) > 0.2 for found in drawn.values())
     assert min(abs(x + 0.12) for x in drawn["calvin_a"]) > 0.06  # D is A's door and switch with a button there
     assert min(abs(x + 0.12) for x in drawn["calvin_b"]) < 0.06

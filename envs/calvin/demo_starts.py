@@ -33,6 +33,7 @@ _SHUT = 4  # demonstrations to one whose doors stand at their ends, as in the be
 _PRESSING = {"turn_on_led", "turn_off_led"}
 _ALONG = 0.3  # m from the middle of the table at most; the scenes have -0.28 to 0.28
 _APART = 0.06  # m: a button's ring is 0.08 wide
+_CLEAR = 0.09  # m from a block's middle
 _WAY = {SLIDE: 0.19, DRAWER: 0.16}  # m that stay to be moved; 0.15 and 0.12 count: conf/tasks/new_playtable_tasks.yaml
 _SAME_HEIGHT = 1e-4  # m; the shelf is 1e-3 above the table
 
@@ -47,17 +48,21 @@ def demo_start(suite: str, task: int, seed: int, number: int) -> dict[str, Any]:
         return start
     start["look"] = _look(suite, seed, number)
     if not _PRESSING & set(start["tasks"]):
-        start["button"] = _button(suite, seed, number)
+        start["button"] = _button(suite, seed, number, start["scene_obs"])
     return start
 
 
-def _button(suite: str, seed: int, number: int) -> float:
-    """Return the x in m at which the button is drawn: in scene A, whose door and switch are D's, never at D's."""
+def _button(suite: str, seed: int, number: int, scene_obs: Floats) -> float:
+    """Return the x in m at which the button is drawn: the first of 100 places that is clear of the blocks, or the last.
+
+    In scene A, whose door and switch are D's, it is never at D's.
+    """
     rng = generator("calvin-demonstration-button", suite, seed, number)
-    while True:
-        x = float(rng.uniform(-_ALONG, _ALONG))
-        if SCENE_OF[suite] != "A" or abs(x - SCENES["D"].button[0]) > _APART:
-            return x
+    ds = SCENES["D"].button
+    blocks = scene_obs[FIRST_POSE:].reshape(-1, 6)[:, :2]
+    places = [x for x in rng.uniform(-_ALONG, _ALONG, 100) if SCENE_OF[suite] != "A" or abs(x - ds[0]) > _APART]
+    clear = (x for x in places if np.linalg.norm(blocks - [x, ds[1]], axis=1).min() > _CLEAR)
+    return float(next(clear, places[-1]))
 
 
 def _look(suite: str, seed: int, number: int) -> int:
