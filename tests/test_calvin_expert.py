@@ -126,6 +126,23 @@ def test_the_tool_leans_only_where_the_arm_would_be_straight(pitch: float) -> No
     assert stretch(BASE, far, rotation(tool(BASE, far, EASE, pitch))) <= 0.676
 
 
+def test_a_small_step_changes_the_lean_a_little() -> None:
+    way = np.linspace([0.1, -0.2, 0.6], [0.42, 0.05, 0.6], 400)
+    angles = np.array([tool(BASE, place, EASE, 0.4) for place in way])
+    assert np.ptp(angles, axis=0).max() > 0.2
+    assert np.abs(np.diff(angles, axis=0)).max() < 0.01  # rad, for less than 1 mm
+
+
+def test_a_tool_leans_by_where_it_is_and_not_by_where_it_goes() -> None:
+    far = np.array([0.42, 0.0, 0.46])
+    move = Move(far, tool(BASE, far, EASE), CLOSED, lean=(EASE, 0.0))
+    upright = {"target_euler": np.array([np.pi, 0.0, EASE])}
+    near, there = view(**upright), view(tcp_pos=far, target_pos=far, **upright)
+    assert action(near, move, np.zeros(6))[3:5] == pytest.approx(np.zeros(2), abs=1e-6)
+    assert np.abs(action(there, move, np.zeros(6))[3:5]).max() == 1.0
+    assert np.abs(action(near, replace(move, lean=None), np.zeros(6))[3:5]).max() == 1.0
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_euler_angles_and_rotations_invert_each_other(seed: int) -> None:
     euler = np.random.default_rng(seed).uniform([-3.1, -1.5, -1.5], [3.1, 1.5, 4.7])
