@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from tiny_training import FakeDemonstrations, sample, tiny_config
 
+from rdvla_bench.policies.rdvla.statistics import PERCENTILES, parse
 from rdvla_bench.policies.rdvla.training.dataset import DatasetError, Sample, check_fit
 from rdvla_bench.policies.rdvla.training.shards import MANIFEST, JoinedDataset, ShardedDataset, map_npz, write_shards
-from rdvla_bench.policies.rdvla.training.statistics import measure
+from rdvla_bench.policies.rdvla.training.statistics import measure, to_document
 
 
 @pytest.fixture
@@ -43,10 +44,10 @@ def test_shards_are_mapped_and_not_loaded(folder: Path) -> None:
             np.testing.assert_array_equal(column, plain[name])
 
 
-def test_statistics_are_the_percentiles_of_all_actions(folder: Path) -> None:
+def test_statistics_are_the_extremes_of_all_actions(folder: Path) -> None:
     statistics = ShardedDataset(folder).statistics
     actions = np.concatenate([sample(i)["chunk"] for i in range(7)])
-    np.testing.assert_allclose(statistics.action.low, np.quantile(actions, 0.01, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.action.low, actions.min(axis=0), rtol=1e-6)
     assert statistics.action.mask.tolist() == [True] * 6 + [False]
 
 
@@ -106,12 +107,12 @@ def test_joined_folders_are_all_their_samples_in_the_order_given(folder: Path, o
             data[outside]
 
 
-def test_joined_folders_are_normalised_by_the_percentiles_of_all_of_them(folder: Path, other: Path) -> None:
+def test_joined_folders_are_normalised_by_the_bounds_of_all_of_them(folder: Path, other: Path) -> None:
     statistics = JoinedDataset([folder, other]).statistics
     chunks = [*(sample(i)["chunk"] for i in range(7)), *(_faster(i)["chunk"] for i in range(20, 25))]
     proprio = np.stack([sample(i)["proprio"] for i in (*range(7), *range(20, 25))])
-    np.testing.assert_allclose(statistics.action.high, np.quantile(np.concatenate(chunks), 0.99, axis=0), rtol=1e-6)
-    np.testing.assert_allclose(statistics.proprio.low, np.quantile(proprio, 0.01, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.action.high, np.concatenate(chunks).max(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(statistics.proprio.low, proprio.min(axis=0), rtol=1e-6)
 
 
 def test_the_fingerprint_of_joined_folders_knows_each_of_them_and_their_order(folder: Path, other: Path) -> None:
@@ -158,7 +159,7 @@ def test_bounds_map_percentiles_to_one_and_back() -> None:
     values = np.random.default_rng(0).normal(0, 3, (5000, 3)).astype(np.float32)
     values[:, 1] = 0.25  # never varies
     values[:, 2] = np.where(values[:, 2] > 0, 1.0, -1.0)  # the gripper
-    bounds = measure(values, values).action
+    bounds = measure(values, values, PERCENTILES).action
     unit = bounds.normalise(values)
     assert np.abs(unit[:, 0]).max() == 1.0
     assert np.mean(np.abs(unit[:, 0]) == 1.0) == pytest.approx(0.02, abs=0.002)
@@ -166,6 +167,24 @@ def test_bounds_map_percentiles_to_one_and_back() -> None:
     inside = np.abs(unit[:, 0]) < 1
     np.testing.assert_allclose(bounds.restore(unit)[inside], values[inside], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(bounds.restore(unit)[:, 1], 0.25)
+
+
+def test_a_motion_that_few_frames_show_is_not_cut_off_and_the_files_say_which_bounds_they_hold(folder: Path) -> None:
+    values = np.random.default_rng(0).uniform(-0.1, 0.1, (5000, 3)).astype(np.float32)
+    values[:20, 0] = -0.5  # the lean before a drawer
+    values[:, 2] = np.where(values[:, 2] > 0, 1.0, -1.0)  # the gripper
+    statistics = measure(values, values)
+    for bounds in (statistics.action, statistics.proprio):
+        np.testing.assert_allclose(bounds.restore(bounds.normalise(values)), values, atol=1e-6)
+    cut = measure(values, values, PERCENTILES).action
+    assert cut.restore(cut.normalise(values))[:, 0].min() > -0.11
+    for kept in (statistics, measure(values, values, PERCENTILES)):
+        document = json.loads(json.dumps(to_document(kept)))
+        assert set(document["samples"]["action"]) == {*kept.action.names, "mask"}
+        again = parse(document, None, 3, 3, "file").action
+        assert again.describe() == kept.action.describe()
+    written = json.loads((folder / MANIFEST).read_text())["statistics"]["samples"]["action"]
+    assert set(written) == {"min", "max", "mask"}
 
 
 def test_data_of_another_embodiment_is_refused() -> None:

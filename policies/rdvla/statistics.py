@@ -1,7 +1,8 @@
 """``dataset_statistics.json``: the bounds that turn the network's [-1, 1] into physical units and back.
 
-The scale is the released BOUNDS_Q99: the 1st and 99th percentile of the training data lie at -1 and +1. Dimensions
-that the mask leaves out, the gripper, are not scaled.
+The released scale is BOUNDS_Q99: the 1st and 99th percentile of the training data lie at -1 and +1. Weights trained on
+our own demonstrations have their smallest and largest values there. Dimensions that the mask leaves out (the gripper)
+are not scaled.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from rdvla_bench.errors import UsageError, nearest
 
 Floats = NDArray[np.float64]
+Names = tuple[str, str]
+PERCENTILES: Names = ("q01", "q99")
+EXTREMES: Names = ("min", "max")
 _TINY = 1e-8  # released code; keeps a dimension that never moved finite
 
 
@@ -23,13 +27,15 @@ _TINY = 1e-8  # released code; keeps a dimension that never moved finite
 class Bounds:
     """Scale of one kind of vector, dimension by dimension."""
 
-    low: Floats  # q01
-    high: Floats  # q99
+    low: Floats
+    high: Floats
     mask: NDArray[np.bool_]  # False: left as it is
+    names: Names = PERCENTILES  # what low and high are
 
     def describe(self) -> dict[str, list[Any]]:
         """Return plain data for the policy card."""
-        return {"q01": self.low.tolist(), "q99": self.high.tolist(), "mask": self.mask.tolist()}
+        low, high = self.names
+        return {low: self.low.tolist(), high: self.high.tolist(), "mask": self.mask.tolist()}
 
     def normalise(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map physical units to [-1, 1], clipped; the dimensions left out of the mask are clipped too."""
@@ -72,11 +78,12 @@ def _bounds(entry: Any, kind: str, width: int, at: str) -> Bounds:
     fields = entry.get(kind) if isinstance(entry, Mapping) else None
     if not isinstance(fields, Mapping):
         raise UsageError(f"{at}: no '{kind}' statistics")
-    low, high = (_vector(fields, name, width, f"{at}.{kind}") for name in ("q01", "q99"))
+    names = PERCENTILES if any(name in fields for name in PERCENTILES) else EXTREMES  # released files have both
+    low, high = (_vector(fields, name, width, f"{at}.{kind}") for name in names)
     if not (low <= high).all():
-        raise UsageError(f"{at}.{kind}: q01 exceeds q99 in dimension {int(np.argmax(low > high))}")
+        raise UsageError(f"{at}.{kind}: {names[0]} exceeds {names[1]} in dimension {int(np.argmax(low > high))}")
     mask = _vector(fields, "mask", width, f"{at}.{kind}") != 0 if "mask" in fields else np.ones(width, np.bool_)
-    return Bounds(low, high, mask)
+    return Bounds(low, high, mask, names)
 
 
 def _vector(fields: Mapping[str, Any], name: str, width: int, at: str) -> Floats:

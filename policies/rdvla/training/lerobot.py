@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from rdvla_bench.errors import MissingExtra
 from rdvla_bench.policies.rdvla.config import HeadConfig
 from rdvla_bench.policies.rdvla.conventions import BENCHMARKS
-from rdvla_bench.policies.rdvla.statistics import Statistics
+from rdvla_bench.policies.rdvla.statistics import PERCENTILES, Statistics
 from rdvla_bench.policies.rdvla.training.dataset import DatasetError, Sample
 from rdvla_bench.policies.rdvla.training.lerobot_images import EmbeddedImages
 from rdvla_bench.policies.rdvla.training.lerobot_layout import Layout, read_columns, read_layout
@@ -75,7 +75,7 @@ class LerobotDataset:
         self._ends = _episode_ends(self._episode, self._frame, layout)
         if unnamed := sorted(set(self._task.tolist()) - set(layout.tasks)):
             raise DatasetError(f"{folder}: frames of task {unnamed[0]}, which meta/tasks does not name")
-        self._statistics = measure(self._action, self._proprio)
+        self._statistics = measure(self._action, self._proprio, PERCENTILES)  # as the released weights
         self._frames, videos = self._open(files)
         self.fingerprint = _fingerprint(folder, [*files, *videos], options, head.chunk)
 
