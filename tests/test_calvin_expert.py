@@ -143,6 +143,32 @@ def test_a_tool_leans_by_where_it_is_and_not_by_where_it_goes() -> None:
     assert np.abs(action(near, replace(move, lean=None), np.zeros(6))[3:5]).max() == 1.0
 
 
+def test_a_yaw_is_taken_up_where_the_block_is_seen_and_the_hand_comes_down_while_it_turns() -> None:
+    over = next(move for move in advance(view(), Progress()).program if move.name == "over")
+    above = next(move for move in advance(view(), Progress()).program if move.name == "above")
+    assert abs(above.euler[2] - EASE) > 1.0  # the block lies across
+    upright = {"tcp_euler": np.array([np.pi, 0.0, EASE]), "target_euler": np.array([np.pi, 0.0, EASE])}
+
+    def turns(move: Move, aside: float) -> float:
+        pos = above.pos + np.array([aside, 0.0, 0.06])
+        return abs(float(action(view(tcp_pos=pos, target_pos=pos, **upright), move, np.zeros(6))[5]))
+
+    assert turns(over, 0.15) == pytest.approx(0.0, abs=1e-6)
+    assert 0.0 < turns(over, 0.0993) < 1.0
+    assert turns(over, 0.04) == 1.0
+    assert is_over(view(tcp_pos=over.pos, **upright), over, 1)  # not to be waited for up there
+
+    heights = []
+    for left in (1.2, 0.6, 0.3, 0.1, 0.0):
+        turned = np.array([np.pi, 0.0, above.euler[2] + left])
+        pos = above.pos + np.array([0.0, 0.0, 0.001])
+        here = view(tcp_pos=pos, target_pos=pos, tcp_euler=turned, target_euler=turned)
+        heights.append(0.001 + 0.02 * float(action(here, above, np.zeros(6))[2]))
+    assert heights == sorted(heights, reverse=True)
+    assert heights[-1] == pytest.approx(0.0, abs=1e-6)
+    assert heights[2] == pytest.approx(0.018, abs=1e-3)
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_euler_angles_and_rotations_invert_each_other(seed: int) -> None:
     euler = np.random.default_rng(seed).uniform([-3.1, -1.5, -1.5], [3.1, 1.5, 4.7])

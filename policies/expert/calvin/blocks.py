@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rdvla_bench.policies.expert.calvin.move import View
+from rdvla_bench.policies.expert.calvin.move import UNSEEN, View
 from rdvla_bench.policies.expert.calvin.places import DRAWER_FRONT, TABLE_EDGE, handle, openings
 from rdvla_bench.policies.expert.calvin.reach import EASE, YAWS, yaw_of
 from rdvla_bench.policies.expert.geometry import FloatArray
@@ -72,8 +72,13 @@ def is_on(view: View, name: str, place: str) -> bool:
 
 
 def grasp_yaws(view: View, name: str) -> list[float]:
-    """Return the yaws at which the hand can take block ``name`` from above, best first."""
+    """Return the yaws at which the hand can take block ``name`` from above, best first.
+
+    The hand's own yaw counts near the block alone: from afar it comes with its yaw at ease, however it began.
+    """
     outline, now = footprint(view, name), yaw_of(view["target_euler"][2])
+    if float(np.linalg.norm(outline.pos[:2] - view["tcp_pos"][:2])) > UNSEEN:
+        now = EASE
     angle = float(np.arctan2(outline.along[1], outline.along[0]))
     found: list[tuple[float, float]] = []
     for across, half in ((angle, outline.half[1]), (angle + np.pi / 2, outline.half[0])):

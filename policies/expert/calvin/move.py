@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdvla_bench.policies.expert.calvin.reach import tool, yaw_of
+from rdvla_bench.policies.expert.calvin.reach import EASE, tool, yaw_of
 from rdvla_bench.policies.expert.geometry import FloatArray
 
 View = Mapping[str, Any]  # the dictionary described in rdvla_bench/envs/calvin/privileged.py
@@ -26,6 +26,8 @@ _MOST_BIAS = np.array([0.025, 0.025, 0.025, 0.1, 0.1, 0.1])  # m and rad
 _NEAR = 0.03  # m that the target may be from its end while the bias builds up
 _MOVED = 0.012  # m that a block may move before a program planned for it is void
 _LEAD = 0.09  # m that the target may run ahead of the arm
+UNSEEN, _SEEN = 0.1, 0.05  # m sideways from a place: beyond, within which the gripper's camera shows how it lies
+_FUNNEL, _RIM = 0.06, 0.09  # m per rad that the tool stays above a place for what it has left to turn; m at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,8 @@ class Move:
     until: tuple[str, float, float] | None = None  # (joint, low, high): also done once its value is in there
     watch: tuple[str, FloatArray] | None = None  # (block, where it lay): once it lies elsewhere the program is void
     lean: tuple[float, float] | None = None  # yaw and pitch of a tool that on its way leans as each place asks
+    late: bool = False  # the yaw is taken up near ``pos`` alone, where the gripper's camera shows what asks for it
+    funnel: bool = False  # the tool comes down as it turns, instead of waiting for its turn
     name: str = ""
 
 
@@ -88,29 +92,54 @@ def is_void(view: View, move: Move) -> bool:
 
 def correct(view: View, move: Move, bias: FloatArray) -> FloatArray:
     """Return the bias (6,) after one more control step: the sum of small errors that the arm leaves."""
-    left = float(np.linalg.norm(move.pos + bias[:3] - view["target_pos"]))
+    aim = _aim(view, move)
+    left = float(np.linalg.norm(aim + bias[:3] - view["target_pos"]))
     if left > _NEAR:
         faded: FloatArray = 0.9 * bias
         return faded
-    return np.clip(bias + _INTEGRAL * np.concatenate(error(view, move)), -_MOST_BIAS, _MOST_BIAS)
+    lacks = np.concatenate([aim - view["tcp_pos"], error(view, move)[1]])
+    return np.clip(bias + _INTEGRAL * lacks, -_MOST_BIAS, _MOST_BIAS)
 
 
 def action(view: View, move: Move, bias: FloatArray) -> NDArray[np.float32]:
-    """Return the action (7,) float32 that takes the target towards the move's pose, ``bias`` (6,) further.
-
-    A tool that leans does so by where it is, not by where it goes: what is shown of a demonstration then tells the
-    angles, which would else be turned at once when a move begins.
-    """
+    """Return the action (7,) float32 that takes the target towards the move's pose, ``bias`` (6,) further."""
     ahead = view["target_pos"] - view["tcp_pos"]
-    wanted = move.pos + bias[:3] - view["target_pos"]
+    wanted = _aim(view, move) + bias[:3] - view["target_pos"]
     shift = wanted / _METRES
     length = float(np.linalg.norm(shift))
     if length > move.speed:
         shift = shift * (move.speed / length)
     if np.linalg.norm(ahead + shift * _METRES) > max(_LEAD, float(np.linalg.norm(ahead))):
         shift = shift * 0.0
-    euler = move.euler if move.lean is None else tool(view["table"]["base"], view["tcp_pos"], *move.lean)
+    euler = _turned(view, move)
     turn = euler + bias[3:] - view["target_euler"]
     turn[:2] = wrap(turn[:2])
     turn[2] = euler[2] + bias[5] - yaw_of(view["target_euler"][2])
     return np.concatenate([shift, np.clip(turn / _RADIANS, -1.0, 1.0), [move.grip]]).astype(np.float32)
+
+
+def _aim(view: View, move: Move) -> FloatArray:
+    """Return the position (3,) to make for.
+
+    A tool that stood still until it is turned would teach standing still: who does not see how much is left to turn,
+    and which way, finds no motion that most demonstrations agree on, and stays.
+    """
+    if not move.funnel:
+        return move.pos
+    left = abs(float(wrap(move.euler[2] - view["tcp_euler"][2])))
+    return move.pos + np.array([0.0, 0.0, min(_FUNNEL * left, _RIM)])
+
+
+def _turned(view: View, move: Move) -> FloatArray:
+    """Return the Euler angles (3,) to make for.
+
+    A tool that leans does so by where it is, not by where it goes: what is shown of a demonstration then tells the
+    angles, which would else be turned at once when a move begins. The same holds for a yaw that is taken up late.
+    """
+    if move.lean is None:
+        return move.euler
+    yaw, pitch = move.lean
+    if move.late:
+        far = float(np.linalg.norm(move.pos[:2] - view["tcp_pos"][:2]))
+        yaw = EASE + (yaw - EASE) * float(np.clip((UNSEEN - far) / (UNSEEN - _SEEN), 0.0, 1.0))
+    return tool(view["table"]["base"], view["tcp_pos"], yaw, pitch)

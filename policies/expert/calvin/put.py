@@ -33,7 +33,7 @@ def set_down(view: View, name: str, goal: FloatArray, by: float, rise: float = 0
     return (
         *_raise(view, name, high),
         Move(above, euler, CLOSED, tol=0.012, tol_turn=0.06, limit=80, keep=name, name="carry"),
-        Move(pos, euler, CLOSED, speed=0.5, tol=0.004, limit=35, keep=name, name="lower"),
+        Move(pos, euler, CLOSED, speed=0.5, tol=0.007, limit=35, keep=name, name="lower"),
         Move(pos, euler, OPEN, dwell=8, limit=10, tol=0.02, name="let go"),
         Move(pos + np.array([0.0, 0.0, 0.08]), euler, OPEN, tol=0.03, limit=25, name="leave"),
     )
@@ -129,7 +129,7 @@ def place_on_shelf(view: View, name: str) -> Program:
     front, mouth = np.array([x, FRONT, 0.60]), pos + np.array([0.0, -0.03, 0.05])
     return (
         *_raise(view, name, LADEN),
-        Move(front, euler, CLOSED, tol=0.02, limit=80, keep=name, name="front"),
+        Move(front, euler, CLOSED, tol=0.02, tol_turn=0.2, limit=80, keep=name, name="front"),
         Move(mouth, euler, CLOSED, tol=0.012, limit=40, keep=name, name="mouth"),
         Move(pos, euler, CLOSED, speed=0.5, tol=0.004, limit=30, keep=name, name="lower"),
         Move(pos, euler, OPEN, dwell=8, limit=10, tol=0.02, name="let go"),

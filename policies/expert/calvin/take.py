@@ -45,7 +45,13 @@ def take(view: View, name: str, attempt: int, *, yaw: float | None = None, pitch
         *entry,
         at(view, above, OPEN, yaw=yaw, pitch=pitch, tol=0.01, limit=40, name="above"),
     )
-    down = at(view, pos, OPEN, yaw=yaw, pitch=pitch, speed=0.7, tol=0.005, limit=30, name="down")
+    if not entry:
+        *coming, last = over
+        over = (
+            *(replace(move, late=True, tol_turn=np.pi) for move in coming),
+            replace(last, late=True, funnel=True),
+        )
+    down = at(view, pos, OPEN, yaw=yaw, pitch=pitch, speed=0.7, tol=0.008, limit=30, name="down")
     approach = (down,) if not entry and _is_around(view, down) else (*over, down)
     return (
         *(replace(move, watch=(name, block.pos)) for move in approach),
