@@ -205,6 +205,8 @@ def test_of_the_gripper_only_the_sign_counts(blind: CalvinEnv) -> None:
         ({"button": 0.1}, "reset option 'button' .*: give 'look' too"),
         ({"look": 3, "button": 0.5}, "'button' is 0.5, expected x in m, -0.36 to 0.36"),
         ({"look": 3, "button": "left"}, "'button' is 'left', expected x in m"),
+        ({"drawer": 0.1}, "reset option 'drawer' .*: give 'look' too"),
+        ({"look": 3, "drawer": -0.21}, "'drawer' is -0.21, expected x in m, -0.2 to 0.2"),
         ({"look": -1}, "'look' is -1, expected"),
         ({"look": True}, "'look' is True, expected"),
     ],

@@ -205,7 +205,7 @@ def test_a_varied_look_changes_woods_floor_and_switch_alone(changing: World):
     assert meshes(changing) == plain_meshes
 
 
-def test_a_button_drawn_elsewhere_takes_its_ring_along_and_changes_nothing_else(changing: World):
+def test_a_button_drawn_elsewhere_takes_ring_and_led_along_and_changes_nothing_else(changing: World):
     eye, seen, ends, digests = Renderer(changing, "tiny"), [], [], []
     for look in (Variation(3), Variation(3, 0.25), Variation(3, changing.scene.button[0])):
         eye.vary(look)
@@ -217,14 +217,39 @@ def test_a_button_drawn_elsewhere_takes_its_ring_along_and_changes_nothing_else(
     assert np.array_equal(seen[0], seen[2])
     assert digests[0] != digests[1]
     changed = np.abs(seen[0] - seen[1]).max(-1) > 8
-    for half in (changed[:, :100], changed[:, 100:]):  # A's button stands at the left
-        assert 20 < half.sum() < 600
-        assert all(np.ptp(places) < 30 for places in half.nonzero())
+    for half in (changed[:, :100], changed[:, 100:]):  # A's button stands at the left, its led above it
+        places = half.nonzero()
+        near = places[0] > 50
+        for part in (near, ~near):
+            assert 20 < part.sum() < 600
+            assert all(np.ptp(axis[part]) < 50 for axis in places)
     black = [picture.max(-1) < 40 for picture in seen]
     assert (black[0] & changed)[:, :100].any()
     assert not (black[0] & changed)[:, 100:].any()
     assert not (black[1] & changed)[:, :100].any()
     assert (black[1] & changed)[:, 100:].any()
+
+
+def test_a_drawer_drawn_elsewhere_takes_its_hole_along_and_changes_nothing_else(changing: World):
+    eye, seen, ends, digests = Renderer(changing, "tiny"), [], [], []
+    for look in (Variation(3), Variation(3, drawer=-0.15), Variation(3, drawer=changing.scene.drawer[0])):
+        eye.vary(look)
+        changing.reset(*start())
+        seen.append(eye.render("static").astype(int))
+        ends.append(changing.full_state().tobytes())
+        digests.append(eye.appearance)
+    assert len(set(ends)) == 1
+    assert np.array_equal(seen[0], seen[2])
+    assert digests[0] != digests[1]
+    rows, columns = (np.abs(seen[0] - seen[1]).max(-1) > 8).nonzero()
+    assert len(rows) > 500
+    assert rows.min() > 120  # below the table's top
+    handles = [
+        columns[(picture[rows, columns].max(-1) < 90) & (np.ptp(picture[rows, columns], axis=-1) < 6)]
+        for picture in seen
+    ]
+    assert min(map(len, handles)) > 100
+    assert np.median(handles[1]) < np.median(handles[0]) - 30
 
 
 def meshes(world: World) -> dict[str, bytes]:

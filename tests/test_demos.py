@@ -363,6 +363,17 @@ def test_calvins_button_is_drawn_elsewhere_where_nothing_presses_it_and_never_ma
 
 
 @pytest.mark.calvin
+def test_calvins_drawer_is_drawn_elsewhere_where_no_task_needs_it() -> None:
+    drawn = []
+    for number in range(120):
+        start = load_suite("calvin_b").demo_start(0, 0, number)
+        assert ("drawer" in start) == ("look" in start and "drawer" not in " ".join(start["tasks"]))
+        drawn += [start["drawer"]] if "drawer" in start else []
+    assert len(drawn) > 10
+    assert min(drawn) < -0.1 < 0.1 < max(drawn) <= 0.2
+
+
+@pytest.mark.calvin
 def test_calvins_doors_start_anywhere_from_which_their_tasks_are_possible() -> None:
     from rdvla_bench.envs.calvin.demo_starts import words
     from rdvla_bench.envs.calvin.scenes import DRAWER_RANGE, SCENES

@@ -1,9 +1,9 @@
 """Where demonstrations of CALVIN start and what they show: scenes A, B and C, random starts, random feasible chains.
 
 Each shows the table in woods of its own, but for one in ``_PLAIN``, which shows its scene's. Where no task presses the
-button it is drawn anywhere along the table: in three tables its place would tell where door and switch are. Door and
-drawer stand near one of their ends, not at it but for one start in ``_SHUT``: at six places in all, the door's handle
-would be known from the rest of the picture and never be looked at.
+button, it and its led are drawn anywhere along the table, and the drawer where no task needs it: in three tables their
+places would tell where door and switch are. Door and drawer stand near one of their ends, not at it but for one start
+in ``_SHUT``: at six places in all, the door's handle would be known from the rest of the picture and never looked at.
 
 Chains are drawn in blocks, task after task the one that the block has seen least, so that all 34 come up about
 equally often although some (unstacking) are possible only after others.
@@ -34,6 +34,7 @@ _PRESSING = {"turn_on_led", "turn_off_led"}
 _ALONG = 0.3  # m from the middle of the table at most; the scenes have -0.28 to 0.28
 _APART = 0.06  # m: a button's ring is 0.08 wide
 _CLEAR = 0.09  # m from a block's middle
+_ASIDE = 0.2  # m from the middle of the table at most, of the drawer; the scenes have 0.1 and 0.18
 _WAY = {SLIDE: 0.19, DRAWER: 0.16}  # m that stay to be moved; 0.15 and 0.12 count: conf/tasks/new_playtable_tasks.yaml
 _SAME_HEIGHT = 1e-4  # m; the shelf is 1e-3 above the table
 
@@ -49,6 +50,8 @@ def demo_start(suite: str, task: int, seed: int, number: int) -> dict[str, Any]:
     start["look"] = _look(suite, seed, number)
     if not _PRESSING & set(start["tasks"]):
         start["button"] = _button(suite, seed, number, start["scene_obs"])
+    if not any("drawer" in task for task in start["tasks"]):
+        start["drawer"] = float(generator("calvin-demonstration-drawer", suite, seed, number).uniform(-_ASIDE, _ASIDE))
     return start
 
 

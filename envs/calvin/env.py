@@ -30,8 +30,8 @@ from rdvla_bench.suite import Suite
 from rdvla_bench.types import Observation
 
 _CHARACTERS = string.ascii_letters + string.digits + " ,.;:!?'\"()-_/"
-_BUTTON = 0.36  # m from the middle: the table's sides are at 0.44, the ring is 0.04 wide
-_OPTIONS = ("chain", "robot_obs", "scene_obs", "tasks", "look", "button")
+_DRAWN = {"button": 0.36, "drawer": 0.2}  # m from the middle; a led is 0.16 wide, a drawer 0.44, the table 0.88
+_OPTIONS = ("chain", "robot_obs", "scene_obs", "tasks", "look", "button", "drawer")
 _REACH = 10.0  # a generous limit of every proprioceptive value, in m and rad
 _Step = tuple[Observation, float, bool, bool, dict[str, Any]]
 
@@ -107,7 +107,8 @@ class CalvinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         either alone too, with ``{"tasks": [...]}`` for a chain of one's own, or free play without. What is not
         given is drawn from ``self.np_random``: a chain, or a random start where states or tasks are given.
         ``{"look": n}`` beside the latter shows the table in varied woods (``look.varied``), as training wants it,
-        and ``{"button": x}`` beside that one draws the button at x m, for chains that never press it.
+        and ``{"button": x}`` and ``{"drawer": x}`` beside that one draw button (and led) and drawer at x m, for chains
+        that never press or move them.
 
         Raises:
             UsageError: an unknown option, a chain outside 0..999, a malformed state, an unknown task, a look that
@@ -121,7 +122,7 @@ class CalvinEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if "chain" in given and len(given) > 1:
             other = next(name for name in given if name != "chain")
             raise UsageError(f"reset options 'chain' and '{other}' exclude each other: a chain brings its own start")
-        look = _look(given.pop("look", None), given.pop("button", None))
+        look = _look(given.pop("look", None), {name: given.pop(name, None) for name in _DRAWN})
         robot_obs, scene_obs = self._place(given)
         self._eye.vary(look)
         self.world.reset(robot_obs, scene_obs)
@@ -287,17 +288,20 @@ def _suite(name: str) -> Suite:
     return SUITES[name]
 
 
-def _look(number: Any, button: Any) -> Variation | None:
-    """Return a varied look, or None for the suite's own look."""
+def _look(number: Any, drawn: dict[str, Any]) -> Variation | None:
+    """Return a varied look, or None for the suite's own look; ``drawn``: where parts are drawn, or None."""
+    given = {name: x for name, x in drawn.items() if x is not None}
     if number is None:
-        if button is not None:
-            raise UsageError("reset option 'button' draws the button elsewhere in a varied look: give 'look' too")
+        for name in given:
+            raise UsageError(f"reset option '{name}' draws the {name} elsewhere in a varied look: give 'look' too")
         return None
     if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
         raise UsageError(f"reset option 'look' is {number!r}, expected a whole number from 0 on")
-    if button is not None and not (isinstance(button, float) and abs(button) <= _BUTTON):
-        raise UsageError(f"reset option 'button' is {button!r}, expected x in m, -{_BUTTON} to {_BUTTON}")
-    return Variation(int(number), None if button is None else float(button))
+    for name, x in given.items():
+        most = _DRAWN[name]
+        if not (isinstance(x, float) and abs(x) <= most):
+            raise UsageError(f"reset option '{name}' is {x!r}, expected x in m, -{most} to {most}")
+    return Variation(int(number), **{name: float(x) for name, x in given.items()})
 
 
 def _state(name: str, values: Any, width: int) -> NDArray[np.float64]:

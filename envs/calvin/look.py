@@ -52,14 +52,15 @@ _ARM = {
 class Paint:
     """What of the procedural look may differ between worlds: no shape, and no colour that an instruction names.
 
-    A button drawn elsewhere is for chains that never press it: in three tables its place would tell the door's.
+    What is drawn elsewhere is for chains that never touch it: in three tables its place would tell the door's.
     """
 
     woods: Woods | None = None  # None: the scene's own
     floor: tuple[int, int] = (255, 222)  # greys of 255
     switch: Colour = GREY
     tint: Colour = WHITE  # by which the table's woods are multiplied
-    button: float | None = None  # m, x at which button and ring are drawn, wherever they are; None: where they are
+    button: float | None = None  # m, x at which button, ring and led are drawn, wherever they are; None: where they are
+    drawer: float | None = None  # m, the same of the drawer and the hole that it runs in
 
 
 class Procedural:
@@ -89,7 +90,7 @@ class Procedural:
         digest = hashlib.sha256(repr((BLOCK_COLOURS, GEL_CENTRE, GEL_SIZE, CAMERA_SIZE)).encode())
         shown = self._shown(scene)
         if shown is not scene:
-            digest.update(repr(shown.button).encode())
+            digest.update(repr((shown.button, shown.drawer)).encode())
         table = (part(shown, link, self._paint.woods) for link in (BASE, *LINKS))
         for drawing in (*table, finger(), floor(self._paint.floor)):
             digest.update(repr((drawing.name, self._colour(drawing.name), drawing.mesh)).encode())
@@ -99,15 +100,20 @@ class Procedural:
 
     def _table(self, scene: SceneSpec, link: str, folder: Path) -> Visual:
         shown = self._shown(scene)
-        aside = shown.button[0] - scene.button[0] if link == "button_link" else 0.0
+        button, drawer = shown.button[0] - scene.button[0], shown.drawer[0] - scene.drawer[0]
+        aside = {"button_link": button, "led_link": button, "drawer_link": drawer}.get(link, 0.0)
         drawing = part(shown, link, self._paint.woods)
         return Visual(_saved(drawing, folder), rgba=self._colour(link), xyz=(aside, 0.0, 0.0))
 
     def _shown(self, scene: SceneSpec) -> SceneSpec:
-        """Return the scene with its button where it is drawn."""
-        if self._paint.button is None:
-            return scene
-        return replace(scene, button=(self._paint.button, *scene.button[1:]))
+        """Return the scene with its button and its drawer where they are drawn."""
+        button, drawer = self._paint.button, self._paint.drawer
+        if button is not None:
+            scene = replace(scene, button=(button, *scene.button[1:]))
+        if drawer is not None:
+            low, high = (x + drawer - scene.drawer[0] for x in scene.drawer_cavity)
+            scene = replace(scene, drawer=(drawer, *scene.drawer[1:]), drawer_cavity=(low, high))
+        return scene
 
     def _colour(self, link: str) -> Colour:
         plain = {"button_link": BLACK, "switch_link": self._paint.switch}
@@ -132,13 +138,13 @@ def _rgb(colour: NDArray[np.float64]) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def varied(seed: int, button: float | None = None) -> Procedural:
+def varied(seed: int, button: float | None = None, drawer: float | None = None) -> Procedural:
     """Return the procedural look in paint of its own, a function of ``seed``; no evaluation shows it.
 
     Woods: any mix of the light tones of scenes A, B and C (not D's, which only evaluations show), with more or less
     red, green and blue (0.75 to 1.2), late wood half to nine tenths as bright, 8 to 22 rings; half of the doors have
     the table's. The light on the table, and the floor's lighter grey: 0.75 to 1 of what they are. Its darker grey: 20
-    to 49 of 255 less. The switch: 0.3 to 0.5. With ``button`` the button is drawn at this x (m).
+    to 49 of 255 less. The switch: 0.3 to 0.5. With ``button`` and ``drawer`` they are drawn at this x (m).
     """
     rng = generator("calvin-varied-look", seed)
     known = np.array([WOODS[scene][0].light for scene in _SEEN], np.float64)
@@ -152,7 +158,8 @@ def varied(seed: int, button: float | None = None) -> Procedural:
     door = table if rng.random() < 0.5 else wood()
     high = int(rng.integers(191, 256))
     low, grey, shade = high - int(rng.integers(20, 50)), rng.uniform(0.3, 0.5), rng.uniform(0.75, 1.0)
-    return Procedural(Paint((table, door), (high, low), (grey, grey, grey, 1.0), (shade, shade, shade, 1.0), button))
+    switch, tint = (grey, grey, grey, 1.0), (shade, shade, shade, 1.0)
+    return Procedural(Paint((table, door), (high, low), switch, tint, button, drawer))
 
 
 class OriginalAssets:

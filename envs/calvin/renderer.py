@@ -64,7 +64,7 @@ class Renderer:
         if not isinstance(self._named, Procedural):
             raise UsageError(f"the {self._named.name} look does not vary: take calvin/procedural@1")
         self._varied = look
-        self.world.dress(self._named if look is None else varied(look.seed, look.button))
+        self.world.dress(self._named if look is None else varied(look.seed, look.button, look.drawer))
 
     def render(self, camera: str) -> Pixels:
         """Return (H, W, 3)."""

@@ -45,7 +45,8 @@ class Variation:
     """Which varied look is shown, for training alone."""
 
     seed: int  # of woods, greys and shades
-    button: float | None = None  # m, x at which the button is drawn; None: where it is
+    button: float | None = None  # m, x at which the button and its led are drawn; None: where they are
+    drawer: float | None = None  # m, x at which the drawer is drawn; None: where it is
 
 
 def _text(values: tuple[float, ...]) -> str:

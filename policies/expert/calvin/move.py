@@ -127,7 +127,8 @@ def _aim(view: View, move: Move) -> FloatArray:
     if not move.funnel:
         return move.pos
     left = abs(float(wrap(move.euler[2] - view["tcp_euler"][2])))
-    return move.pos + np.array([0.0, 0.0, min(_FUNNEL * left, _RIM)])
+    aim: FloatArray = move.pos + np.array([0.0, 0.0, min(_FUNNEL * left, _RIM)])
+    return aim
 
 
 def _turned(view: View, move: Move) -> FloatArray:
