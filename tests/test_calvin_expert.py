@@ -186,6 +186,24 @@ def test_a_long_block_is_taken_across_its_short_side() -> None:
         assert YAWS[0] <= yaw <= YAWS[1]
 
 
+def test_from_afar_a_block_is_taken_alike_however_the_hand_is_turned() -> None:
+    square = {
+        "pos": np.array([0.1, -0.1, 0.46]),
+        "mat": np.eye(3),
+        "half": np.full(3, 0.02),
+        "held": False,
+        "on": ("table",),
+    }
+
+    def best(aside: float, yaw: float) -> float:
+        pos, euler = np.array([0.1 + aside, -0.1, 0.5]), np.array([np.pi, 0.0, yaw])
+        blocks = {"pink": {**square, "yaw": 0.0}}
+        return grasp_yaws(view(blocks=blocks, tcp_pos=pos, target_euler=euler), "pink")[0]
+
+    assert best(0.2, EASE) == best(0.2, EASE + 1.5) == pytest.approx(EASE)
+    assert best(0.03, EASE + 1.5) != pytest.approx(EASE)
+
+
 def hovering(aside: float, height: float, **changes: Any) -> dict[str, Any]:
     """The same tool beside and above the block, turned as its grasp asks."""
     pos = np.array([0.1 + aside, -0.1, height])

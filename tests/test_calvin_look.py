@@ -231,14 +231,17 @@ def test_a_button_drawn_elsewhere_takes_ring_and_led_along_and_changes_nothing_e
 
 
 def test_a_drawer_drawn_elsewhere_takes_its_hole_along_and_changes_nothing_else(changing: World):
-    eye, seen, ends, digests = Renderer(changing, "tiny"), [], [], []
+    eye, seen, ends, digests, drawn = Renderer(changing, "tiny"), [], [], [], []
     for look in (Variation(3), Variation(3, drawer=-0.15), Variation(3, drawer=changing.scene.drawer[0])):
         eye.vary(look)
         changing.reset(*start())
         seen.append(eye.render("static").astype(int))
         ends.append(changing.full_state().tobytes())
         digests.append(eye.appearance)
+        drawn.append(meshes(changing))
     assert len(set(ends)) == 1
+    assert drawn[0] == drawn[2]
+    assert [name for name in drawn[0] if drawn[0][name] != drawn[1][name]] == ["base_link.obj"]  # where the hole is
     assert np.array_equal(seen[0], seen[2])
     assert digests[0] != digests[1]
     rows, columns = (np.abs(seen[0] - seen[1]).max(-1) > 8).nonzero()
