@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_training import FakeDemonstrations, sample, tiny_config
 
+from rdvla_bench.errors import UsageError
 from rdvla_bench.policies.rdvla.statistics import PERCENTILES, parse
 from rdvla_bench.policies.rdvla.training.dataset import DatasetError, Sample, check_fit
 from rdvla_bench.policies.rdvla.training.shards import MANIFEST, JoinedDataset, ShardedDataset, map_npz, write_shards
@@ -183,6 +184,8 @@ def test_a_motion_that_few_frames_show_is_not_cut_off_and_the_files_say_which_bo
         assert set(document["samples"]["action"]) == {*kept.action.names, "mask"}
         again = parse(document, None, 3, 3, "file").action
         assert again.describe() == kept.action.describe()
+    with pytest.raises(UsageError, match="no 'q01'"):  # what the released files have
+        parse({"a": {"action": {"mask": [1]}, "proprio": {"q01": [0], "q99": [1]}}}, "a", 1, 1, "file")
     written = json.loads((folder / MANIFEST).read_text())["statistics"]["samples"]["action"]
     assert set(written) == {"min", "max", "mask"}
 

@@ -78,7 +78,8 @@ def _bounds(entry: Any, kind: str, width: int, at: str) -> Bounds:
     fields = entry.get(kind) if isinstance(entry, Mapping) else None
     if not isinstance(fields, Mapping):
         raise UsageError(f"{at}: no '{kind}' statistics")
-    names = PERCENTILES if any(name in fields for name in PERCENTILES) else EXTREMES  # released files have both
+    has_percentiles = any(name in fields for name in PERCENTILES)  # released files have both
+    names = EXTREMES if "min" in fields and not has_percentiles else PERCENTILES
     low, high = (_vector(fields, name, width, f"{at}.{kind}") for name in names)
     if not (low <= high).all():
         raise UsageError(f"{at}.{kind}: {names[0]} exceeds {names[1]} in dimension {int(np.argmax(low > high))}")
