@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from rdvla_bench.policies.rdvla.training.recipe import Augmentation
 from rdvla_bench.seeding import generator
@@ -104,7 +103,8 @@ def _covers(corner: tuple[int, int], sides: tuple[int, int], point: NDArray[np.f
 
 def shift(image: Tensor, down: int, right: int) -> Tensor:
     """Move (3, H, W) by whole pixels; the border's pixels fill what becomes free."""
-    most = max(abs(down), abs(right))
-    height, width = image.shape[-2:]
-    wide = F.pad(image[None], (most,) * 4, mode="replicate")[0]
-    return wide[:, most - down : most - down + height, most - right : most - right + width]
+    for by, side in ((down, -2), (right, -1)):
+        if by:
+            size = image.shape[side]
+            image = image.index_select(side, (torch.arange(size) - by).clamp(0, size - 1))
+    return image

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,28 @@ class DataOrder:
         if self._epoch[0] != epoch:
             self._epoch = (epoch, generator("rdvla-train-order", self.seed, epoch).permutation(self.n_samples))
         return int(self._epoch[1][position])
+
+
+class Ahead:
+    """The batches of a run, each made in a thread while the one before is trained on: a third of a step of the eyes."""
+
+    def __init__(self, make: Callable[[int], Batch]) -> None:
+        """Use ``make``, a pure function of the step; it runs in one thread, in the order of the calls."""
+        self._make = make
+        self._thread = ThreadPoolExecutor(1, "rdvla-train-batches")
+        self._next: tuple[int, Future[Batch]] | None = None
+
+    def take(self, step: int) -> Batch:
+        """Return the batch of a step and begin that of the next; what ``make`` raises is raised for its own step."""
+        if self._next is None or self._next[0] != step:
+            self._begin(step)
+        assert self._next is not None
+        batch = self._next[1].result()
+        self._begin(step + 1)
+        return batch
+
+    def _begin(self, step: int) -> None:
+        self._next = step, self._thread.submit(self._make, step)
 
 
 def collate(

@@ -18,7 +18,7 @@ from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.model import RdvlaModel, untrained
 from rdvla_bench.policies.rdvla.trained import TrainedInterface
 from rdvla_bench.policies.rdvla.training.augmentation import Augmenter
-from rdvla_bench.policies.rdvla.training.batches import Batch, DataOrder, collate
+from rdvla_bench.policies.rdvla.training.batches import Ahead, Batch, DataOrder, collate
 from rdvla_bench.policies.rdvla.training.checkpoints import State, read_state, write_state
 from rdvla_bench.policies.rdvla.training.dataset import Dataset, DatasetError, check_fit
 from rdvla_bench.policies.rdvla.training.depth_sampling import DepthDistribution
@@ -114,6 +114,7 @@ class Trainer:
         self._averaging = get_ema_multi_avg_fn(recipe.ema)  # type: ignore[no-untyped-call]
         self.interface = TrainedInterface(config, data.statistics, self.vocabulary)
         self._order = DataOrder(len(data), recipe.batch_size, recipe.seed)
+        self._batches = Ahead(self._batch)
         self._depths = DepthDistribution(recipe.mean_depth, shallowest=recipe.min_depth, deepest=recipe.max_depth)
 
     def advance(self) -> StepReport:
@@ -130,9 +131,7 @@ class Trainer:
         for group, share in zip(self.optimiser.param_groups, (1.0, recipe.adapter_rate), strict=True):
             group["lr"] = learning_rate * share
         self.optimiser.zero_grad()  # to None: what a phase does not reach keeps its value
-        augment = Augmenter(recipe.augmentation, recipe.seed, step)
-        batch = collate(self.data, self._order.indices(step), self.interface, self.device, augment)
-        loss = self.loss(batch, depth, generator("rdvla-train-noise", recipe.seed, step)).total
+        loss = self.loss(self._batches.take(step), depth, generator("rdvla-train-noise", recipe.seed, step)).total
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.trained.values(), CLIP)
         report = StepReport(step + 1, float(loss.detach()), depth, learning_rate, float(norm))
@@ -145,6 +144,10 @@ class Trainer:
         self._update_average()
         self.step += 1
         return report
+
+    def _batch(self, step: int) -> Batch:
+        augment = Augmenter(self.recipe.augmentation, self.recipe.seed, step)
+        return collate(self.data, self._order.indices(step), self.interface, self.device, augment)
 
     def loss(self, batch: Batch, depth: int, rng: np.random.Generator) -> Loss:
         """Return the loss at a depth, from a start drawn from ``rng``; at depth 0 that of the eyes alone."""
