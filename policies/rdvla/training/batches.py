@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
@@ -49,25 +50,35 @@ class DataOrder:
 
 
 class Ahead:
-    """The batches of a run, each made in a thread while the one before is trained on: a third of a step of the eyes."""
+    """The batches of a run, each made in a thread while the one before is trained on.
 
-    def __init__(self, make: Callable[[int], Batch]) -> None:
-        """Use ``make``, a pure function of the step; it runs in one thread, in the order of the calls."""
+    That takes a third off a step of the eyes where a core is idle. Where PyTorch's threads fill all cores already it
+    would double the step (their barriers spin), so the batch is then made when it is asked for.
+    """
+
+    def __init__(self, make: Callable[[int], Batch], idle_cores: int | None = None) -> None:
+        """Use ``make``, a pure function of the step; ``idle_cores`` are those that PyTorch's threads leave over."""
         self._make = make
+        self._idle_cores = _idle_cores() if idle_cores is None else idle_cores
         self._thread = ThreadPoolExecutor(1, "rdvla-train-batches")
         self._next: tuple[int, Future[Batch]] | None = None
 
     def take(self, step: int) -> Batch:
         """Return the batch of a step and begin that of the next; what ``make`` raises is raised for its own step."""
-        if self._next is None or self._next[0] != step:
-            self._begin(step)
-        assert self._next is not None
-        batch = self._next[1].result()
-        self._begin(step + 1)
+        if self._idle_cores < 1:
+            return self._make(step)
+        begun, self._next = self._next, None
+        batch = (begun[1] if begun and begun[0] == step else self._begin(step)).result()
+        self._next = step + 1, self._begin(step + 1)
         return batch
 
-    def _begin(self, step: int) -> None:
-        self._next = step, self._thread.submit(self._make, step)
+    def _begin(self, step: int) -> Future[Batch]:
+        return self._thread.submit(self._make, step)
+
+
+def _idle_cores() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores - torch.get_num_threads()
 
 
 def collate(
