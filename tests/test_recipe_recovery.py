@@ -1,4 +1,4 @@
-"""Claims about recipes with [[recovery]]: the trained model drives, and a second training learns from both.
+"""Claims about recipes with [refinement] and [[recovery]]: the model drives, and a second training learns from all.
 
 And with [[validation]]: what is recorded for it is looked at and not trained on.
 """
@@ -140,6 +140,22 @@ def test_a_refinement_takes_from_the_training_what_it_leaves_out(tmp_path: Path)
     assert sections.refinement == sections.training
 
 
+def test_a_refinement_alone_trains_once_more_on_the_same_demonstrations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    text = PLAIN + "[refinement]" + RECOVERY.partition("[refinement]")[2]
+    assert make(tmp_path, text) == 0
+    first, second = (read_model(made / stage / "model.safetensors") for stage in ("train", "refined"))
+    assert second.origin["data_sha256"] == first.origin["data_sha256"]
+    assert second.origin["initial_weights_sha256"] == digest(first.model)
+    assert second.origin["step"] == 3
+    assert not (made / "recovery").exists()
+    for stage in (demos, train):
+        monkeypatch.setattr(stage, "main", refused)
+    assert make(tmp_path, text) == 0
+
+
 def test_every_stage_resumes_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "whole").mkdir()
     assert make(tmp_path / "whole", PLAIN + RECOVERY) == 0
@@ -191,7 +207,6 @@ def test_another_driver_is_refused_once_recovery_was_recorded(
     ("old", "new", "says"),
     [
         ("[refinement]\nsteps = 3\naugmentation = { shift = 2 }", "", "[[recovery]] without [refinement]"),
-        (RECOVERY.partition("[refinement]")[0], "", "[refinement] without [[recovery]]"),
         ("[[recovery]]", "[[recovry]]", "no key 'recovry'. Did you mean 'recovery'?"),
         ("steps = 3", 'steps = 3\nmodel = "nano"', "refinement: model 'nano': expected training's, 'nano-conv'"),
         ("steps = 3", "steps = 1", "refinement: eyes_steps 1: expected 0 to below steps (1)"),

@@ -214,7 +214,8 @@ def test_the_manifest_counts_the_demonstrations_of_each_folder(
 
 @pytest.mark.parametrize(("recipe", "stage", "parts"), [
     ("[training]", "train", ["demos"]),
-    ("[training]\n[refinement]", "refined", ["demos", "recovery"]),
+    ("[training]\n[refinement]", "refined", ["demos"]),
+    ("[training]\n[[recovery]]\n[refinement]", "refined", ["demos", "recovery"]),
 ])  # fmt: skip
 def test_of_a_recipe_its_last_training_is_shipped_with_its_data(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str, stage: str, parts: list[str]

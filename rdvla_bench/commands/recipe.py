@@ -4,7 +4,7 @@ DIR/recipe.toml   the file, byte for byte
 DIR/demos         its demonstrations (rdvla_bench.commands.demos)
 DIR/train         its training run (rdvla_bench.commands.train)
 DIR/recovery      with [[recovery]] alone: demonstrations that begin where the trained model has got to
-DIR/refined       likewise: the second training run, on both
+DIR/refined       with [refinement] alone: a second training run, from the first one's model, on all demonstrations
 DIR/validation    with [[validation]] alone: demonstrations that both trainings look at and do not train on
 """
 
@@ -43,15 +43,15 @@ NEVER = "validation "
 class RecipeArguments:
     """Make a model from nothing, as one file says: record its demonstrations, then train on them.
 
-    With [[recovery]] the model then drives the recording of more, and is trained once more on all of them. The same
-    command again resumes; a stage that is finished is skipped.
+    With [refinement] the model is trained once more, and with [[recovery]] it drives the recording of more before that.
+    The same command again resumes; a stage that is finished is skipped.
     """
 
     file: tyro.conf.Positional[Path]
     """The recipe, such as recipes/rdvla-nano-libero.toml; see docs/training.md."""
     out: Path
-    """Folder of the result: recipe.toml, demos/, train/; with [[recovery]] recovery/ and refined/ too, with
-    [[validation]] validation/."""
+    """Folder of the result: recipe.toml, demos/, train/; with [refinement] refined/ too, with [[recovery]]
+    recovery/, with [[validation]] validation/."""
     workers: int = demos.DemosArguments.workers
     """Parallel workers that record, on Ray; 0 records in this process without Ray."""
 
@@ -121,10 +121,13 @@ def _make(recipe: RecipeFile, out: Path, workers: int) -> int:
 
     from rdvla_bench.policies.rdvla.training.session import MODEL
 
-    blocks = tuple(block.driven_by((trained / MODEL).resolve()) for block in sections.recovery)
-    plans = make_plans(RECOVERY, blocks, first.model, out / COPY)
-    status = _record(blocks, plans, out / RECOVERY, workers, first.model)
-    return status or _train(sections.refinement, (demonstrations, out / RECOVERY), out / REFINED, held_out, trained)
+    learned_from = [demonstrations]
+    if sections.recovery:
+        blocks = tuple(block.driven_by((trained / MODEL).resolve()) for block in sections.recovery)
+        plans = make_plans(RECOVERY, blocks, first.model, out / COPY)
+        status = _record(blocks, plans, out / RECOVERY, workers, first.model)
+        learned_from.append(out / RECOVERY)
+    return status or _train(sections.refinement, learned_from, out / REFINED, held_out, trained)
 
 
 def _record(blocks: Sequence[Demonstrations], plans: Sequence[DemoPlan], out: Path, workers: int, model: str) -> int:

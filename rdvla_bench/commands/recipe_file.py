@@ -4,7 +4,7 @@ name = "..."            what the model is called
 [[demonstrations]]      options of rdvla-bench demos; several blocks add up in one folder
 [training]              options of rdvla-bench train
 [[recovery]]            options of rdvla-bench demos, driven by the model that training made; may be left out
-[refinement]            a second training, on both, from that model; what is left out is as in [training]
+[refinement]            a second training, on all of them, from that model; what is left out is as in [training]
 """
 
 from __future__ import annotations
@@ -168,8 +168,6 @@ def _check_refinement(sections: Sections, demonstrations: DemoPlan, path: Path) 
         raise UsageError(f"{path}: [[recovery]] without [refinement], the training on it (an empty one is possible)")
     if sections.refinement is None:
         return
-    if not sections.recovery:
-        raise UsageError(f"{path}: [refinement] without [[recovery]], the demonstrations that it adds to the others")
     model = sections.training.model
     if sections.refinement.model != model:
         raise UsageError(f"{path}, refinement: model '{sections.refinement.model}': expected training's, '{model}'")

@@ -81,9 +81,9 @@ def _ended_in(run: Path, data: str | None) -> tuple[Path, str | None]:
     """Return the folder of the last training of a recipe, and its demonstrations; another folder as it is."""
     if not (run / COPY).is_file():
         return run, data
-    is_refined = "refinement" in tomllib.loads((run / COPY).read_text())
-    trained_on = ",".join(str(run / name) for name in ([DEMOS, RECOVERY] if is_refined else [DEMOS]))
-    return run / (REFINED if is_refined else TRAIN), data or trained_on
+    recipe = tomllib.loads((run / COPY).read_text())
+    trained_on = ",".join(str(run / name) for name in ([DEMOS, RECOVERY] if "recovery" in recipe else [DEMOS]))
+    return run / (REFINED if "refinement" in recipe else TRAIN), data or trained_on
 
 
 def _data(data: str, sha256: str) -> dict[str, Any]:
