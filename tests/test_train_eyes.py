@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import WithGoals, seeing, tiny_config
+from tiny_training import FakeDemonstrations, WithGoals, seeing, tiny_config
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -21,7 +21,7 @@ from rdvla_bench.policies.rdvla.statistics import Bounds  # noqa: E402
 from rdvla_bench.policies.rdvla.trained import TrainedInterface  # noqa: E402
 from rdvla_bench.policies.rdvla.training.augmentation import Augmenter, shift  # noqa: E402
 from rdvla_bench.policies.rdvla.training.batches import collate  # noqa: E402
-from rdvla_bench.policies.rdvla.training.dataset import Sample  # noqa: E402
+from rdvla_bench.policies.rdvla.training.dataset import DatasetError, Sample  # noqa: E402
 from rdvla_bench.policies.rdvla.training.eyes import EYES  # noqa: E402
 from rdvla_bench.policies.rdvla.training.recipe import Augmentation, Recipe  # noqa: E402
 from rdvla_bench.policies.rdvla.training.session import MODEL, Session  # noqa: E402
@@ -280,6 +280,47 @@ def test_a_batch_pastes_its_own_pictures() -> None:
         assert torch.allclose(pixels[0, 0][here], still[1, 0][here], atol=1e-5)
         changed |= here
     assert changed.any()
+
+
+def test_far_from_its_goal_half_of_the_wrist_pictures_are_another_samples() -> None:
+    batch = [torch.full((2, 3, 8, 8), tone) for tone in (0.1, 0.4, 0.9)]
+    blind = Augmentation(blind=0.5)
+    far = [Augmenter(blind, 0, step)(batch[1], 1, batch=batch, is_far=True) for step in range(200)]
+    assert all(torch.allclose(fixed, batch[1][0], atol=1e-5) for fixed, _ in far)
+    tones = [round(float(wrist.mean()), 3) for _, wrist in far]
+    assert set(tones) == {0.1, 0.4, 0.9}
+    assert sum(tone != 0.4 for tone in tones) == pytest.approx(100, abs=25)
+    for near in (Augmenter(blind, 0, step)(batch[1], 1, batch=batch) for step in range(50)):
+        assert torch.allclose(near, batch[1], atol=1e-5)
+    alone = Augmenter(Augmentation(blind=1.0), 0, 0)(batch[0], 0, batch=batch[:1], is_far=True)
+    assert torch.allclose(alone, batch[0], atol=1e-5)
+
+
+class Reaching(OnTheTable):
+    """The same, but the second sample's tool has all but reached its goal."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        if index == 1:
+            sample["goal"][:3] = sample["proprio"][:3] + np.float32([0.05, 0.05, 0.05])  # 8.7 cm
+        return sample
+
+
+def test_a_batch_blinds_the_samples_that_are_far_from_their_goal() -> None:
+    data = Reaching(3)
+    interface = TrainedInterface(seeing().on("calvin"), data.statistics)
+    still = collate(data, [0, 1], interface, CPU).pixels
+    assert (still[0, 1] - still[1, 1]).abs().max() > 0.01
+    pixels = collate(data, [0, 1], interface, CPU, Augmenter(Augmentation(blind=1.0), 0, 0)).pixels
+    assert torch.allclose(pixels[0, 1], still[1, 1], atol=1e-5)
+    assert torch.allclose(pixels[1, 1], still[1, 1], atol=1e-5)
+    assert torch.allclose(pixels[:, 0], still[:, 0], atol=1e-5)
+
+
+def test_blinding_refuses_demonstrations_that_name_no_goal() -> None:
+    recipe = replace(RECIPE, goal_weight=0.0, augmentation=Augmentation(blind=0.5))
+    with pytest.raises(DatasetError, match=r"augmentation\.blind wants demonstrations that name the tool's next goal"):
+        Trainer(recipe, seeing(), FakeDemonstrations(5))
 
 
 def test_the_goal_is_where_the_environments_camera_shows_it() -> None:

@@ -45,11 +45,13 @@ class Augmenter:
         place: int,
         keep: NDArray[np.float64] = _NOWHERE,
         batch: Sequence[Tensor] = (),
+        *,
+        is_far: bool = False,
     ) -> Tensor:
         """Return the changed (cameras, 3, S, S) in [0, 1] of the sample at ``place`` in the batch.
 
         ``keep`` is pixels (n, 2) of the fixed camera's picture, down and right, that are not covered; ``batch`` is the
-        pixels of all samples, of which one may be pasted in.
+        pixels of all samples, of which one may be pasted in; ``is_far``: the tool is far from its goal.
         """
         if not self.strength.is_on:
             return pixels
@@ -62,6 +64,9 @@ class Augmenter:
         if self.strength.paste and len(batch) > 1 and rng.random() < self.strength.paste:
             other = (place + int(rng.integers(1, len(batch)))) % len(batch)
             fixed = _covered(fixed, keep, rng, batch[other][0])
+        if self.strength.blind and is_far and len(batch) > 1 and rng.random() < self.strength.blind:
+            other = (place + int(rng.integers(1, len(batch)))) % len(batch)
+            others = list(batch[other][1:])
         return torch.stack([fixed, *others])
 
 

@@ -17,6 +17,9 @@ from rdvla_bench.policies.rdvla.training.augmentation import UNCHANGED, Augmente
 from rdvla_bench.policies.rdvla.training.dataset import Dataset, Sample
 from rdvla_bench.seeding import generator
 
+FAR = 0.1
+"""m from tool to goal beyond which the near cameras are not needed: the hand of both benchmarks is 0.2 m wide."""
+
 
 class Batch(NamedTuple):
     """What the model and the loss take."""
@@ -99,7 +102,10 @@ def collate(
     tools = np.stack([s["proprio"] for s in samples]) + moved
     goals = _goals(samples, moved)
     spared = _spared(interface, [tools] if goals is None else [tools, goals])
-    pixels = torch.stack([augment(view, place, spared[place], views) for place, view in enumerate(views)])
+    is_far = _far(tools, goals)
+    pixels = torch.stack(
+        [augment(view, place, spared[place], views, is_far=bool(is_far[place])) for place, view in enumerate(views)]
+    )
     proprio = interface.proprio(tools)
     bounds = interface.statistics
     chunk = bounds.action.normalise(np.stack([s["chunk"] for s in samples]))
@@ -119,6 +125,14 @@ def _spared(interface: TrainedInterface, places: Sequence[NDArray[np.float32]]) 
         if (pixels := interface.seen_at(place[:, :3])) is not None:
             spared = np.concatenate([spared, pixels[:, None]], axis=1)
     return spared
+
+
+def _far(tools: NDArray[np.float32], goals: NDArray[np.float32] | None) -> NDArray[np.bool_]:
+    """Return (B,) whether each tool is further from its goal than ``FAR``; not, where the goal is not known."""
+    if goals is None:
+        return np.zeros(len(tools), np.bool_)
+    away: NDArray[np.bool_] = np.linalg.norm(tools[:, :3] - goals[:, :3], axis=1) > FAR
+    return away
 
 
 def _goals(samples: Sequence[Sample], moved: NDArray[np.float32]) -> NDArray[np.float32] | None:

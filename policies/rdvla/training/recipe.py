@@ -35,6 +35,9 @@ class Augmentation:
     paste: float = 0.0
     """The same with what another picture of the batch shows there (Yun et al., arXiv 1905.04899, but the label stays):
     a scene whose button stands as in another one."""
+    blind: float = 0.0
+    """Share of the other cameras' pictures that show another sample's instead, where the tool is far from its goal:
+    what lies under the hand then cannot tell where things are. Wants demonstrations that name the goal."""
 
     def __post_init__(self) -> None:
         """Refuse a value outside its range.
@@ -45,7 +48,7 @@ class Augmentation:
         for name in ("shift", "slide"):
             most = f"0 to {LARGEST_SHIFT}"
             _require(0 <= getattr(self, name) <= LARGEST_SHIFT, f"augmentation.{name}", getattr(self, name), most)
-        for name in ("brightness", "contrast", "saturation", "erase", "paste"):
+        for name in ("brightness", "contrast", "saturation", "erase", "paste", "blind"):
             _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 to 1")
 
     @property

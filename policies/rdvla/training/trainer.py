@@ -103,7 +103,9 @@ class Trainer:
         self.model.to(self.device).train()
         self.trained = _trainable(self.model, recipe.freeze)
         if recipe.goal_weight:
-            _require_goals(data)
+            _require_goals(data, "goal_weight")
+        if recipe.augmentation.blind:
+            _require_goals(data, "augmentation.blind")
         self.scaffold = _scaffold(recipe, config).to(self.device)
         self.trained = {f"{SCAFFOLD}{name}": p for name, p in self.scaffold.named_parameters()} | self.trained
         # AdamW with torch's own betas and weight decay, as released.
@@ -251,9 +253,9 @@ def _scaffold(recipe: Recipe, config: RdvlaConfig) -> nn.ModuleDict:
     return scaffold
 
 
-def _require_goals(data: Dataset) -> None:
+def _require_goals(data: Dataset, wanting: str) -> None:
     if "goal" not in data[0] or "goal" not in data[len(data) - 1]:
-        raise DatasetError("goal_weight wants demonstrations that name the tool's next goal: record them anew")
+        raise DatasetError(f"{wanting} wants demonstrations that name the tool's next goal: record them anew")
 
 
 def _trainable(model: RdvlaModel, freeze: Freeze) -> dict[str, nn.Parameter]:
