@@ -18,7 +18,7 @@ from rdvla_bench.policies.rdvla.training.dataset import Dataset, Sample
 from rdvla_bench.seeding import generator
 
 FAR = 0.1
-"""m from tool to goal beyond which the near cameras are not needed: the hand of both benchmarks is 0.2 m wide."""
+"""m from tool to goal beyond which a sample may be blinded; chosen, no other value was tried."""
 
 
 class Batch(NamedTuple):
