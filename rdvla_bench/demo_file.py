@@ -2,6 +2,8 @@
 
     frames (F,) int32 | image_<camera> (F, S, S, 3) uint8 | proprio (F, P) | chunk (F, K, A) | instruction (F,) int32
     labels (N, A), executed (N, A) float32, clean (N,) bool: every control step | about: JSON
+    if frames are stored under another instruction too: counterfactual_row (C,) int32, which ones |
+    counterfactual_chunk (C, K, A) | counterfactual_goal (C, P)
 
 The same demonstration is the same bytes. A dropped episode has a file too, with no frames.
 """
@@ -22,19 +24,26 @@ from rdvla_bench.errors import UsageError
 
 EPISODES = "episodes"
 IMAGE = "image_"
+COUNTERFACTUAL = "counterfactual_"
 
 
 @dataclass(frozen=True, eq=False)
 class Stored:
     """A demonstration read back."""
 
-    about: dict[str, Any]  # id, outcome, steps, solved, subtasks, segments, told, instructions, scene_sha256
+    about: dict[
+        str, Any
+    ]  # id, outcome, steps, solved, subtasks, segments, told, (counterfactual_)instructions, scene_sha256
     arrays: dict[str, NDArray[Any]]
 
     @property
     def n_frames(self) -> int:
         """Return how many frames are kept."""
         return len(self.arrays["frames"])
+
+    def counterfactual(self, column: str) -> NDArray[Any]:
+        """Return one column of the frames under another instruction: row, chunk or goal; empty where there are none."""
+        return self.arrays.get(COUNTERFACTUAL + column, np.zeros(0, np.int32))
 
 
 def path_of(folder: Path, episode_id: str) -> Path:
@@ -46,7 +55,7 @@ def save(folder: Path, demonstration: Demonstration) -> Path:
     """Write one demonstration; return its file."""
     take, result = demonstration.take, demonstration.take.result
     instructions = list(dict.fromkeys(demonstration.instructions))
-    about = {
+    about: dict[str, Any] = {
         "id": demonstration.episode.id,
         "outcome": str(result.outcome),
         "steps": result.steps,
@@ -66,8 +75,15 @@ def save(folder: Path, demonstration: Demonstration) -> Path:
         "labels": take.labels,
         "executed": take.executed,
         "clean": take.clean,
-        "about": np.array(json.dumps(about, sort_keys=True)),
     }
+    if others := demonstration.counterfactuals:
+        about["counterfactual_instructions"] = [other.instruction for other in others]
+        arrays |= {
+            COUNTERFACTUAL + "row": np.array([other.row for other in others], np.int32),
+            COUNTERFACTUAL + "chunk": np.stack([other.chunk for other in others]),
+            COUNTERFACTUAL + "goal": np.stack([other.goal for other in others]),
+        }
+    arrays["about"] = np.array(json.dumps(about, sort_keys=True))
     path = path_of(folder, demonstration.episode.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")

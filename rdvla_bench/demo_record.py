@@ -49,6 +49,17 @@ class Take:
     clean: NDArray[np.bool_]  # (N,), no noise in this step
     segments: tuple[tuple[int, int], ...]  # [first, end) the expert's part of each task that was solved, or of subtasks
     told: tuple[str, ...]  # the instruction of each; "" where the expert had no part
+    seen: tuple[Observation, ...] = ()  # N of them, what the expert was shown; kept where it had the whole episode
+
+
+@dataclass(frozen=True, eq=False)
+class Counterfactual:
+    """A kept frame under the instruction of another task (``demo_counterfactual``)."""
+
+    row: int  # of the kept frames
+    instruction: str
+    chunk: NDArray[np.float32]  # (K, A)
+    goal: NDArray[np.float32]  # (P,), proprioception where the gripper next switches or else the task ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +73,7 @@ class Demonstration:
     proprio: NDArray[np.float32]  # (F, P)
     chunks: NDArray[np.float32]  # (F, K, A)
     instructions: tuple[str, ...]  # F of them
+    counterfactuals: tuple[Counterfactual, ...] = ()
 
 
 class Started(EnvWrapper):
@@ -104,6 +116,7 @@ class Demonstrator(Policy):
     labels: list[NDArray[np.float32]] = field(default_factory=list)
     clean: list[bool] = field(default_factory=list)
     told: list[str] = field(default_factory=list)  # a step
+    seen: list[Observation] = field(default_factory=list)  # a step
 
     def __post_init__(self) -> None:
         """Take over the expert's card."""
@@ -137,6 +150,7 @@ class Demonstrator(Policy):
         self.labels.append(label)
         self.clean.append(not noise.any())
         self.told.append(obs["instruction"])
+        self.seen.append(obs)
         return ActionChunk(executed[None]), _Turn(expert, bursts)
 
 
@@ -191,7 +205,8 @@ def demonstrate(
     executed, segments = trace.executed(), ranges(result)
     labels = np.array(demonstrator.labels[:n], np.float32).reshape(executed.shape)
     told = tuple(demonstrator.told[first] for first, _ in segments)
-    return Take(result, labels, executed, np.array(demonstrator.clean[:n], np.bool_), segments, told)
+    clean = np.array(demonstrator.clean[:n], np.bool_)
+    return Take(result, labels, executed, clean, segments, told, tuple(demonstrator.seen[:n]))
 
 
 def ranges(result: Result) -> tuple[tuple[int, int], ...]:
@@ -227,8 +242,7 @@ def record(
         is_same = is_same and result.state_sha256 == take.result.state_sha256
     if not is_same:
         why = result.error or f"the second pass ended in {result.outcome} after {result.steps} steps, not as the first"
-        failed = replace(take.result, outcome=Outcome.ERROR, culprit=Culprit.ENV, error=why)
-        return _without_frames(episode, replace(take, result=failed))
+        return spoilt(episode, take, Culprit.ENV, why)
     seen = playback.seen
     return Demonstration(
         episode,
@@ -281,6 +295,12 @@ def kept_frames(take: Take, rule: FrameRule) -> Iterator[tuple[int, NDArray[np.f
 
 def _chunk(labels: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     return np.concatenate([labels, np.repeat(labels[-1:], size - len(labels), axis=0)])
+
+
+def spoilt(episode: Episode, take: Take, culprit: Culprit | None, why: str) -> Demonstration:
+    """Return the demonstration as an ERROR, to be recorded again."""
+    failed = replace(take.result, outcome=Outcome.ERROR, culprit=culprit, error=why)
+    return _without_frames(episode, replace(take, result=failed))
 
 
 def _without_frames(episode: Episode, take: Take) -> Demonstration:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from rdvla_bench.errors import UnknownName, UnknownTask, UsageError
 
 if TYPE_CHECKING:
+    from rdvla_bench.demo_counterfactual import Alternatives
     from rdvla_bench.env import BenchEnv
     from rdvla_bench.protocol_card import ProtocolCard
 
@@ -44,6 +45,7 @@ class Suite:
     control_hz: int = 20  # control steps a second of simulated time
     settings: Mapping[str, Literal["path", "text"]] = field(default_factory=dict)  # --env keys its environment takes
     demo_starts: str = ""  # "module:function" of demonstrations' start states, never the benchmark's; "" for none
+    demo_alternatives: str = ""  # "module:class" of what a demonstration's frames might be about instead; "" for none
 
     def task_ids(self, wanted: str | None = None) -> tuple[int, ...]:
         """Return the task indices of ``"0,3"``, ``"0-4"``, task names, or all for None; each once, ascending."""
@@ -92,6 +94,20 @@ class Suite:
         module, _, attribute = self.demo_starts.partition(":")
         start: dict[str, Any] = getattr(import_module(module), attribute)(self.name, task, seed, number)
         return start
+
+    def alternatives(self, start: Mapping[str, Any]) -> Alternatives:
+        """Return what frames of the demonstration from ``start`` (reset options) might be about instead.
+
+        Raises:
+            UsageError: the suite does not say.
+        """
+        if not self.demo_alternatives:
+            raise UsageError(
+                f"suite '{self.name}' does not say which other task a frame might be about (demo_alternatives): "
+                f"record it without --counterfactuals"
+            )
+        module, _, attribute = self.demo_alternatives.partition(":")
+        return cast("Alternatives", getattr(import_module(module), attribute)(self.name, start))
 
     def make_env(
         self,

@@ -102,6 +102,7 @@ def _suite(scene: Literal["A", "B", "C", "D"]) -> Suite:
         n_instructions=CHAIN_LENGTH,
         control_hz=30,  # mees/calvin_env@797142c conf/env/play_table_env.yaml control_freq
         demo_starts="" if scene == "D" else "rdvla_bench.envs.calvin.demo_starts:demo_start",  # D is for evaluation
+        demo_alternatives="rdvla_bench.envs.calvin.demo_alternatives:Alternatives",
     )
 
 

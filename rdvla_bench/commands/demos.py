@@ -67,6 +67,9 @@ class DemosArguments:
     """Control steps between kept frames; every second step is kept around the gripper's opening and closing."""
     noise: Annotated[NoiseRecipe, tyro.conf.arg(name="noise")] = field(default_factory=NoiseRecipe)
     """The noise on what is executed."""
+    counterfactuals: int = 0
+    """Frames of each episode that are stored once more under another task's instruction, with what the expert would
+    do then (CALVIN); at most, and 0 for none."""
     driver: str | None = None
     """A policy that plays first, for recovery demonstrations: the expert takes over from where it has got to."""
     driver_set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
@@ -87,6 +90,7 @@ class DemoPlan:
     noise: NoiseRecipe
     rule: FrameRule
     image_size: int
+    counterfactuals: int
     driver: str | None
     driver_settings: dict[str, str]
     recovery: RecoveryRecipe  # with nothing left open
@@ -121,6 +125,7 @@ class DemoPlan:
             "noise": self.noise.describe(),
             "frames": asdict(self.rule),
             "image_size": self.image_size,
+            "counterfactuals": self.counterfactuals,
         }
 
 
@@ -141,6 +146,13 @@ def make_plan(arguments: DemosArguments) -> DemoPlan:
     for name in ("episodes", "stride"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} {getattr(arguments, name)}: expected 1 or more")
+    if arguments.counterfactuals < 0:
+        raise UsageError(f"--counterfactuals {arguments.counterfactuals}: expected 0 or more")
+    if arguments.counterfactuals and arguments.driver is not None:
+        raise UsageError(
+            f"--counterfactuals {arguments.counterfactuals} not together with --driver: which other tasks are possible "
+            f"is known before the scene was touched, and a driver touches it"
+        )
     policy_factory(arguments.expert)
     config = named_config(arguments.model)
     size = config.backbone.image_size if arguments.image_size is None else arguments.image_size
@@ -155,12 +167,15 @@ def make_plan(arguments: DemosArguments) -> DemoPlan:
         noise=arguments.noise,
         rule=FrameRule(config.head.chunk, arguments.stride, min(2, arguments.stride)),
         image_size=size,
+        counterfactuals=arguments.counterfactuals,
         driver=arguments.driver,
         driver_settings=_driver_settings(arguments),
         recovery=arguments.recovery.of(suites[0].benchmark),
     )
     for suite in suites:
-        suite.demo_start(plan.tasks[suite.name][0], plan.seed, 0)  # refuses what is for evaluation alone
+        start = suite.demo_start(plan.tasks[suite.name][0], plan.seed, 0)  # refuses what is for evaluation alone
+        if plan.counterfactuals:
+            suite.alternatives(start)  # refuses where there are none
     return plan
 
 
@@ -264,6 +279,7 @@ def _job(arguments: DemosArguments, plan: DemoPlan, driver: PolicyCard | None) -
         noise=plan.noise,
         rule=plan.rule,
         image_size=plan.image_size,
+        counterfactuals=plan.counterfactuals,
         driver=Driver(plan.driver, plan.driver_settings, driver.hash, plan.recovery)
         if plan.driver and driver
         else None,
@@ -316,4 +332,6 @@ def _print_counts(folder: DemoFolder) -> None:
         for name, row in tasks.items():
             if row["dropped"] >= row["kept"]:
                 print(f"  {name}: {row['kept']} kept, {row['dropped']} dropped")
+        if asked := sum(folder.about["counterfactuals"][suite].values()):
+            print(f"  {asked} frames under another instruction too")
     print(f"data set: {folder.out} (SHA-256 {folder.about['data_sha256'][:12]})")

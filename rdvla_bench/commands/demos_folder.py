@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -147,12 +148,14 @@ class DemoFolder:
             old.unlink(missing_ok=True)
         episodes = self.stored()
         counts: dict[str, dict[str, dict[str, Any]]] = {}
+        asked: dict[str, Counter[str]] = {}
 
         def frames() -> Iterator[Sample]:
             for episode in episodes:
                 stored = load(path_of(self.out, episode.id))
                 suite = counts.setdefault(episode.suite, {})
                 _count(suite, load_suite(episode.suite).tasks[episode.task].name, stored)
+                asked.setdefault(episode.suite, Counter()).update(stored.about.get("counterfactual_instructions", ()))
                 yield from samples(stored)
 
         stream = frames()
@@ -163,6 +166,7 @@ class DemoFolder:
             )
         write_shards(self.out, _chained(first, stream))
         self.about["counts"] = counts
+        self.about["counterfactuals"] = asked
         self.about["episodes"] = [episode.id for episode in episodes]
         self.about["data_sha256"] = ShardedDataset(self.out, verify=False).fingerprint
         self._save()
@@ -188,17 +192,21 @@ def _chained(first: Sample, rest: Iterator[Sample]) -> Iterator[Sample]:
 
 
 def samples(stored: Stored) -> Iterator[Sample]:
-    """Yield the kept frames of one demonstration."""
+    """Yield the kept frames of one demonstration, then those of them that are stored under another instruction too."""
     arrays = stored.arrays
-    goals = goal_rows(stored)
     cameras = {name.removeprefix(IMAGE): pixels for name, pixels in arrays.items() if name.startswith(IMAGE)}
-    for row in range(stored.n_frames):
+    own = [stored.about["instructions"][number] for number in arrays["instruction"]]
+    rows = [*range(stored.n_frames), *stored.counterfactual("row")]
+    instructions = [*own, *stored.about.get("counterfactual_instructions", [])]
+    chunks = [*arrays["chunk"], *stored.counterfactual("chunk")]
+    goals = [*arrays["proprio"][goal_rows(stored)], *stored.counterfactual("goal")]
+    for row, instruction, chunk, goal in zip(rows, instructions, chunks, goals, strict=True):
         yield {
             "images": {camera: pixels[row] for camera, pixels in cameras.items()},
             "proprio": arrays["proprio"][row],
-            "instruction": stored.about["instructions"][arrays["instruction"][row]],
-            "chunk": arrays["chunk"][row],
-            "goal": arrays["proprio"][goals[row]],
+            "instruction": instruction,
+            "chunk": chunk,
+            "goal": goal,
         }
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rdvla_bench.demo_counterfactual import ask_otherwise
 from rdvla_bench.demo_file import save
 from rdvla_bench.demo_noise import NoiseRecipe
 from rdvla_bench.demo_record import Demonstrator, FrameRule, Take, demonstrate, record
@@ -48,6 +49,7 @@ class DemoJob(Job):
     noise: NoiseRecipe = field(default_factory=NoiseRecipe)
     rule: FrameRule = field(default_factory=lambda: FrameRule(chunk=8))
     image_size: int = 64
+    counterfactuals: int = 0
     driver: Driver | None = None
 
     @property
@@ -106,6 +108,11 @@ class Recorder(Worker):
             lambda: self._seeing(suite, episode.task),
             take, episode, _to_last_success(options, take), self.job.rule, self._shrink, on_phase,
         )  # fmt: skip
+        if self.job.counterfactuals:
+            demonstration = ask_otherwise(
+                lambda: self._environment(suite, episode.task),
+                self.policy, demonstration, suite.alternatives(options), self.job.counterfactuals, on_phase,
+            )  # fmt: skip
         result = demonstration.take.result
         if result.outcome is Outcome.ERROR:
             self.close_env()

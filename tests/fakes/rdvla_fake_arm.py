@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from gymnasium import spaces
 
 from rdvla_bench import ActionChunk, Episode, Policy, PolicyCard, Suite, Task
 from rdvla_bench.protocol import CARDS
+from rdvla_bench.types import Observation
 
 SIDE = 16
 
@@ -38,8 +40,15 @@ class FakeArm:
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         del seed
-        rng = np.random.default_rng((options or {})["placement"])
-        self.target, self.pos, self.closed, self.steps = rng.uniform(2, 6, 3), np.zeros(3), 0, 0
+        given = options or {}
+        rng = np.random.default_rng(given["placement"])
+        self.target, self.closed, self.steps = rng.uniform(2, 6, 3), 0, 0
+        self.pos = np.array(given.get("at", np.zeros(3)), np.float64)
+        self.told = self.task
+        if "cup" in given:  # told to take the cup, which stands opposite of where it would be as a task of its own
+            self.told, self.target = 2, -self.target
+            if given["cup"] == "broken":
+                raise RuntimeError("the cup is broken")
         return self._observe(), self._info()
 
     def step_chunk(self, actions: np.ndarray) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -59,7 +68,7 @@ class FakeArm:
         return {
             "images": dict.fromkeys(self.cameras, pixels.astype(np.int64).astype(np.uint8)),
             "proprio": np.concatenate([self.pos, np.zeros(5)]).astype(np.float32),
-            "instruction": f"grab the {('can', 'jar', 'cup')[self.task]}",
+            "instruction": f"grab the {('can', 'jar', 'cup')[self.told]}",
         }
 
     def _info(self) -> dict[str, Any]:
@@ -82,6 +91,25 @@ def demo_start(suite: str, task: int, seed: int, number: int) -> dict[str, Any]:
     return {"placement": 1000 * seed + number}
 
 
+class FakeAlternatives:
+    """Where the can is wanted, the cup could be, until the hand is halfway there."""
+
+    cup: ClassVar[object] = "whole"
+
+    def __init__(self, suite: str, start: Mapping[str, Any]) -> None:
+        del suite
+        self._start = start
+
+    def families(self, subtask: int, then: Observation, now: Observation) -> tuple[tuple[str, ...], ...]:
+        assert subtask == 0
+        far = np.linalg.norm(now["privileged"]["error"]) > np.linalg.norm(then["privileged"]["error"]) / 2
+        return (("cup",),) if far and now["instruction"] == "grab the can" else ()
+
+    def restart(self, now: Observation, task: str) -> dict[str, Any]:
+        assert task == "cup"
+        return {**self._start, "at": now["proprio"][:3], "cup": self.cup}
+
+
 ARM = Suite(
     name="fake_arm",
     benchmark="fake_arm",
@@ -96,6 +124,7 @@ ARM = Suite(
     default_protocol="fake_arm/arm@1",
     extra="libero",
     demo_starts="rdvla_fake_arm:demo_start",
+    demo_alternatives="rdvla_fake_arm:FakeAlternatives",
 )
 CARDS["fake_arm/arm@1"] = replace(  # type: ignore[index]
     CARDS["libero/paired@1"], name="fake_arm/arm@1", max_steps={"fake_arm": 40}, n_trials=10, pins={}
