@@ -282,38 +282,39 @@ def test_a_batch_pastes_its_own_pictures() -> None:
     assert changed.any()
 
 
-def test_far_from_its_goal_half_of_the_wrist_pictures_are_another_samples() -> None:
-    batch = [torch.full((2, 3, 8, 8), tone) for tone in (0.1, 0.4, 0.9)]
+def test_half_of_the_wrist_pictures_are_those_of_samples_alike() -> None:
+    batch = [torch.full((2, 3, 8, 8), tone) for tone in (0.1, 0.4, 0.6, 0.9)]
     blind = Augmentation(blind=0.5)
-    far = [Augmenter(blind, 0, step)(batch[1], 1, batch=batch, is_far=True) for step in range(200)]
+    far = [Augmenter(blind, 0, step)(batch[1], 1, batch=batch, alike=[batch[0], batch[3]]) for step in range(200)]
     assert all(torch.allclose(fixed, batch[1][0], atol=1e-5) for fixed, _ in far)
     tones = [round(float(wrist.mean()), 3) for _, wrist in far]
     assert set(tones) == {0.1, 0.4, 0.9}
     assert sum(tone != 0.4 for tone in tones) == pytest.approx(100, abs=25)
-    for near in (Augmenter(blind, 0, step)(batch[1], 1, batch=batch) for step in range(50)):
-        assert torch.allclose(near, batch[1], atol=1e-5)
-    alone = Augmenter(Augmentation(blind=1.0), 0, 0)(batch[0], 0, batch=batch[:1], is_far=True)
-    assert torch.allclose(alone, batch[0], atol=1e-5)
+    for alone in (Augmenter(blind, 0, step)(batch[1], 1, batch=batch) for step in range(50)):
+        assert torch.allclose(alone, batch[1], atol=1e-5)
 
 
 class Reaching(OnTheTable):
-    """The same, but the second sample's tool has all but reached its goal."""
+    """The same, but the second sample's tool is all but at its goal, and the third and the fifth are told to grip."""
 
     def __getitem__(self, index: int) -> Sample:
         sample = super().__getitem__(index)
         if index == 1:
             sample["goal"][:3] = sample["proprio"][:3] + np.float32([0.05, 0.05, 0.05])  # 8.7 cm
-        return sample
+        chunk = sample["chunk"].copy()
+        chunk[:, -1] = -1.0 if index in {2, 4} else 1.0
+        return {**sample, "chunk": chunk}
 
 
-def test_a_batch_blinds_the_samples_that_are_far_from_their_goal() -> None:
-    data = Reaching(3)
+def test_a_batch_blinds_with_samples_as_far_and_of_the_same_grip() -> None:
+    data = Reaching(6)
     interface = TrainedInterface(seeing().on("calvin"), data.statistics)
-    still = collate(data, [0, 1], interface, CPU).pixels
-    assert (still[0, 1] - still[1, 1]).abs().max() > 0.01
-    pixels = collate(data, [0, 1], interface, CPU, Augmenter(Augmentation(blind=1.0), 0, 0)).pixels
-    assert torch.allclose(pixels[0, 1], still[1, 1], atol=1e-5)
-    assert torch.allclose(pixels[1, 1], still[1, 1], atol=1e-5)
+    indices = [0, 1, 2, 3, 4]
+    still = collate(data, indices, interface, CPU).pixels
+    wrists = still[:, 1]
+    assert min((wrists[a] - wrists[b]).abs().max() for a in indices for b in indices if a != b) > 0.01
+    pixels = collate(data, indices, interface, CPU, Augmenter(Augmentation(blind=1.0), 0, 0)).pixels
+    assert torch.allclose(pixels[:, 1], wrists[[3, 1, 4, 0, 2]], atol=1e-5)
     assert torch.allclose(pixels[:, 0], still[:, 0], atol=1e-5)
 
 

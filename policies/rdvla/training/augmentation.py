@@ -45,13 +45,13 @@ class Augmenter:
         place: int,
         keep: NDArray[np.float64] = _NOWHERE,
         batch: Sequence[Tensor] = (),
-        *,
-        is_far: bool = False,
+        alike: Sequence[Tensor] = (),
     ) -> Tensor:
         """Return the changed (cameras, 3, S, S) in [0, 1] of the sample at ``place`` in the batch.
 
         ``keep`` is pixels (n, 2) of the fixed camera's picture, down and right, that are not covered; ``batch`` is the
-        pixels of all samples, of which one may be pasted in; ``is_far``: the tool is far from its goal.
+        pixels of all samples, of which one may be pasted in; ``alike`` those of the samples whose other cameras may
+        stand in for this one's.
         """
         if not self.strength.is_on:
             return pixels
@@ -64,9 +64,8 @@ class Augmenter:
         if self.strength.paste and len(batch) > 1 and rng.random() < self.strength.paste:
             other = (place + int(rng.integers(1, len(batch)))) % len(batch)
             fixed = _covered(fixed, keep, rng, batch[other][0])
-        if self.strength.blind and is_far and len(batch) > 1 and rng.random() < self.strength.blind:
-            other = (place + int(rng.integers(1, len(batch)))) % len(batch)
-            others = list(batch[other][1:])
+        if self.strength.blind and alike and rng.random() < self.strength.blind:
+            others = list(alike[int(rng.integers(len(alike)))][1:])
         return torch.stack([fixed, *others])
 
 

@@ -102,13 +102,17 @@ def collate(
     tools = np.stack([s["proprio"] for s in samples]) + moved
     goals = _goals(samples, moved)
     spared = _spared(interface, [tools] if goals is None else [tools, goals])
-    is_far = _far(tools, goals)
+    chunks = np.stack([s["chunk"] for s in samples])
+    alike = _alike(_far(tools, goals), chunks[:, 0, -1] > 0)
     pixels = torch.stack(
-        [augment(view, place, spared[place], views, is_far=bool(is_far[place])) for place, view in enumerate(views)]
+        [
+            augment(view, place, spared[place], views, [views[other] for other in alike[place]])
+            for place, view in enumerate(views)
+        ]
     )
     proprio = interface.proprio(tools)
     bounds = interface.statistics
-    chunk = bounds.action.normalise(np.stack([s["chunk"] for s in samples]))
+    chunk = bounds.action.normalise(chunks)
     return Batch(
         pixels.to(device),
         [interface.tokens(s["instruction"]) for s in samples],
@@ -133,6 +137,15 @@ def _far(tools: NDArray[np.float32], goals: NDArray[np.float32] | None) -> NDArr
         return np.zeros(len(tools), np.bool_)
     away: NDArray[np.bool_] = np.linalg.norm(tools[:, :3] - goals[:, :3], axis=1) > FAR
     return away
+
+
+def _alike(is_far: NDArray[np.bool_], opens: NDArray[np.bool_]) -> list[list[int]]:
+    """Return, of each sample that is far from its goal, the others that are too and whose gripper is told the same.
+
+    A picture from near a goal, or of another grip, would teach that the wrist camera shows neither.
+    """
+    places = range(len(is_far))
+    return [[n for n in places if n != p and is_far[n] and is_far[p] and opens[n] == opens[p]] for p in places]
 
 
 def _goals(samples: Sequence[Sample], moved: NDArray[np.float32]) -> NDArray[np.float32] | None:

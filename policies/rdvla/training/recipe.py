@@ -36,8 +36,8 @@ class Augmentation:
     """The same with what another picture of the batch shows there (Yun et al., arXiv 1905.04899, but the label stays):
     a scene whose button stands as in another one."""
     blind: float = 0.0
-    """Share of the other cameras' pictures that show another sample's instead, where the tool is far from its goal:
-    what lies under the hand then cannot tell where things are. Wants demonstrations that name the goal."""
+    """Share of the other cameras' pictures, where the tool is far from its goal, that are another such sample's of the
+    same grip: what lies under the hand then cannot tell where things are. Wants demonstrations that name the goal."""
 
     def __post_init__(self) -> None:
         """Refuse a value outside its range.
