@@ -26,6 +26,15 @@ USUAL = {"libero": 0.55, "calvin": 0.2}
 _OTHERS = 0.5  # the same, of a benchmark that is not listed
 
 
+WITHIN = 2.5
+"""Usual lengths that the expert has; what takes it longer, arm at its limits, shows no way worth learning."""
+
+
+def patience_of(benchmark: str) -> float:
+    """Return the step cap of a demonstration, in the benchmark's own."""
+    return WITHIN * USUAL.get(benchmark, _OTHERS)
+
+
 @dataclass(frozen=True)
 class RecoveryRecipe:
     """When the expert takes over from the driver, drawn for each episode, of a chain for each subtask.
@@ -40,8 +49,8 @@ class RecoveryRecipe:
     """Share of the hand-overs that come later than that."""
     late: float = 2.0
     """The latest of them, in usual lengths."""
-    within: float = 2.5
-    """Usual lengths that the expert has at least; what takes it longer shows no way worth learning."""
+    within: float = WITHIN
+    """Usual lengths that the expert has at least."""
 
     def __post_init__(self) -> None:
         """Check the ranges.

@@ -17,7 +17,7 @@ from rdvla_bench.envs.calvin.starts import initial_state
 from rdvla_bench.policies.expert import expert, expert_noisy
 from rdvla_bench.policies.expert.calvin import places
 from rdvla_bench.policies.expert.calvin.blocks import footprint, grasp_yaws
-from rdvla_bench.policies.expert.calvin.hand import Progress, advance
+from rdvla_bench.policies.expert.calvin.hand import Progress, act, advance
 from rdvla_bench.policies.expert.calvin.move import CLOSED, OPEN, Move, action, correct, is_over, is_void
 from rdvla_bench.policies.expert.calvin.reach import EASE, YAWS, euler_of, rotation, stretch, tool, yaw_of
 from rdvla_bench.policies.expert.scripted import Expert
@@ -103,6 +103,24 @@ def test_a_move_waits_for_the_block_it_is_to_hold_until_its_limit() -> None:
     assert is_over(here, move, 16)
     here["blocks"]["pink"]["held"] = True
     assert is_over(here, move, 10)
+
+
+def test_a_move_that_the_arm_cannot_end_is_over_once_nothing_moves() -> None:
+    far, short = Move(np.array([0.5, -0.2, 0.5]), np.array([np.pi, 0.0, EASE]), OPEN), view()
+    short["tcp_pos"] = far.pos - [0.04, 0.0, 0.0]
+    now = Progress(task=short["task"], program=(far, far), bias=np.array([0.025, 0, 0, 0, 0, 0]))
+    short["target_pos"] = far.pos + now.bias[:3]
+    ended = []
+    for _ in range(5):
+        command, now = act(short, now)
+        assert np.abs(command[:6]).max() < 0.01
+        ended.append(now.index)
+    assert ended == [0, 0, 0, 1, 1]
+    waits = replace(far, hold="pink")
+    now = Progress(task=short["task"], program=(waits, far), bias=now.bias)
+    for _ in range(5):
+        now = act(short, now)[1]
+    assert now.index == 0
 
 
 def test_a_program_is_void_once_its_block_lies_elsewhere() -> None:

@@ -16,7 +16,7 @@ import tyro
 from rdvla_bench.commands.cli import command
 from rdvla_bench.demo_noise import NoiseRecipe
 from rdvla_bench.demo_record import FrameRule
-from rdvla_bench.demo_recovery import RecoveryRecipe
+from rdvla_bench.demo_recovery import RecoveryRecipe, patience_of
 from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.limits import Limits
 from rdvla_bench.policies.rdvla.config import named_config
@@ -106,8 +106,6 @@ class DemoPlan:
 
     def identity(self, driver: PolicyCard | None = None) -> dict[str, Any]:
         """Return what every demonstration in one folder shares."""
-        from rdvla_bench.commands.demos_worker import PATIENCE
-
         driven = {
             "driver": driver.name,
             "driver_card": driver.hash,
@@ -120,7 +118,7 @@ class DemoPlan:
             "expert": self.expert,
             "benchmark": self.suites[0].benchmark,
             "protocol": protocol(self.suites[0].default_protocol).hash,
-            "patience": self.recovery.patience if driver else PATIENCE,
+            "patience": self.recovery.patience if driver else patience_of(self.suites[0].benchmark),
             "seed": self.seed,
             "noise": self.noise.describe(),
             "frames": asdict(self.rule),

@@ -13,7 +13,7 @@ from rdvla_bench.demo_counterfactual import ask_otherwise
 from rdvla_bench.demo_file import save
 from rdvla_bench.demo_noise import NoiseRecipe
 from rdvla_bench.demo_record import Demonstrator, FrameRule, Take, demonstrate, record
-from rdvla_bench.demo_recovery import RecoveryRecipe, Relay, recover
+from rdvla_bench.demo_recovery import RecoveryRecipe, Relay, patience_of, recover
 from rdvla_bench.env import BenchEnv
 from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.policy import Policy
@@ -26,9 +26,6 @@ from rdvla_bench.rollout import Phase
 from rdvla_bench.suite import Suite
 from rdvla_bench.types import Episode, Outcome
 from rdvla_bench.worker import Greeting, Job, Played, Worker, check_cameras, runtime_of
-
-PATIENCE = 1.5
-"""Step cap of a demonstration, in the benchmark's own."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ class DemoJob(Job):
     @property
     def patience(self) -> float:
         """Return the step cap of an episode, in the benchmark's own."""
-        return self.driver.recipe.patience if self.driver else PATIENCE
+        return self.driver.recipe.patience if self.driver else patience_of(self.benchmark)
 
     def make_worker(self, name: str = "local", policy: Policy | None = None) -> Worker:
         """Return a recorder."""
@@ -180,8 +177,8 @@ class Recorder(Worker):
         super().close_env()
 
 
-def patient(card: ProtocolCard, patience: float = PATIENCE) -> ProtocolCard:
-    """Return the card with later step caps: an expert that noise has held up may take longer than a policy."""
+def patient(card: ProtocolCard, patience: float) -> ProtocolCard:
+    """Return the card with the step caps that an expert has whom noise may hold up."""
     return replace(card, max_steps={suite: int(patience * steps) for suite, steps in card.max_steps.items()})
 
 

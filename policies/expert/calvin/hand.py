@@ -12,6 +12,8 @@ from rdvla_bench.policies.expert.calvin.planner import plan
 from rdvla_bench.policies.expert.geometry import FloatArray
 
 _SLIPPED = 3  # control steps without contact of both fingers after which a block counts as lost
+_STILL = 0.12  # of an action unit, 2 mm or 0.006 rad: what moves less creeps
+_STOOD = 3  # control steps of that after which a move counts as done, arrived or not
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,7 @@ class Progress:
     program: tuple[Move, ...] = ()
     index: int = 0
     ticks: int = 0  # control steps spent on this move
+    stood: int = 0  # of these the last ones that asked for no motion
     loose: int = 0  # control steps since the block to keep was last between the fingers
     attempt: int = -1  # programs begun before this one
     bias: FloatArray = field(default_factory=lambda: np.zeros(6))  # what the arm's error has asked for on top
@@ -38,14 +41,14 @@ def advance(view: View, now: Progress) -> Progress:
         lost = bool(move.keep) and not view["blocks"][move.keep]["held"]
         now = replace(now, loose=now.loose + 1 if lost else 0)
         if is_void(view, move):
-            now = replace(now, program=(), index=0, ticks=0, loose=0, attempt=now.attempt - 1)
+            now = replace(now, program=(), index=0, ticks=0, stood=0, loose=0, attempt=now.attempt - 1)
         elif now.loose > _SLIPPED:
-            now = replace(now, program=(), index=0, ticks=0, loose=0)
-        elif is_over(view, move, now.ticks):
-            now = replace(now, index=now.index + 1, ticks=0)
+            now = replace(now, program=(), index=0, ticks=0, stood=0, loose=0)
+        elif is_over(view, move, now.ticks) or _is_stuck(move, now):
+            now = replace(now, index=now.index + 1, ticks=0, stood=0)
     if now.index >= len(now.program):
         attempt = now.attempt + 1
-        now = replace(now, program=plan(view, now.start, attempt), index=0, ticks=0, loose=0, attempt=attempt)
+        now = replace(now, program=plan(view, now.start, attempt), index=0, ticks=0, stood=0, loose=0, attempt=attempt)
     return now
 
 
@@ -54,4 +57,14 @@ def act(view: View, state: Progress) -> tuple[NDArray[np.float32], Progress]:
     now = advance(view, state)
     move = now.program[now.index]
     bias = correct(view, move, now.bias)
-    return action(view, move, bias), replace(now, ticks=now.ticks + 1, bias=bias)
+    command = action(view, move, bias)
+    stood = now.stood + 1 if np.abs(command[:6]).max() < _STILL else 0
+    return command, replace(now, ticks=now.ticks + 1, stood=stood, bias=bias)
+
+
+def _is_stuck(move: Move, now: Progress) -> bool:
+    """Return whether the tool stands still short of its pose: it is as far as the arm comes.
+
+    An expert that waited there for the move's limit would teach standing still.
+    """
+    return not move.hold and now.stood >= _STOOD and now.ticks >= move.dwell

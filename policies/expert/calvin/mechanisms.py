@@ -10,6 +10,7 @@ from rdvla_bench.policies.expert.calvin.travel import FRONT, Program, at, come
 
 _SIDE = 0.027  # m, half the width of the closed fingers along their opening
 _THICK = 0.0105  # m, half their thickness
+_CALM = 0.5  # of an action unit: down and forward in one chunk would be learnt as a slant, over the switch's bar
 _TIP = 0.0148  # m from the tool point to the finger tips: panda_longer_finger.urdf
 
 
@@ -87,8 +88,8 @@ def switch_on(view: View, attempt: int) -> Program:
     before = begin + np.array([0.0, -0.07, -0.01])
     return (
         *come(view, before, CLOSED, pitch=pitch),
-        at(view, before, CLOSED, pitch=pitch, tol=0.015, limit=40, name="before"),
-        at(view, begin, CLOSED, pitch=pitch, tol=0.008, limit=30, name="under"),
+        at(view, before, CLOSED, pitch=pitch, speed=_CALM, tol=0.012, limit=40, name="before"),
+        at(view, begin, CLOSED, pitch=pitch, speed=_CALM, tol=0.008, limit=30, name="under"),
         at(view, begin + LEVER_WAY * way, CLOSED, pitch=pitch, speed=0.6, tol=0.01, limit=40, name="lift"),
     )
 
