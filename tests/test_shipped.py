@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -166,13 +167,13 @@ def test_a_long_curve_is_thinned_to_means_of_blocks() -> None:
     assert thinned(()) == {"step": [], "loss": []}
 
 
-def retell_data(run: Path, sha256: str) -> None:
-    """Let a run have been trained on other data."""
+def retell(run: Path, **identity: str) -> None:
+    """Let a run have been trained on other data, or from a given model."""
     config = json.loads((run / "config.json").read_text())
-    config["identity"]["data_sha256"] = sha256
+    config["identity"].update(identity)
     (run / "config.json").write_text(json.dumps(config))
     model = read_model(run / MODEL)
-    origin = {**model.origin, "data_sha256": sha256}
+    origin = {**model.origin, **identity}
     write_model(run / MODEL, dict(model.model.named_parameters()), model.model.config, model.statistics, origin)
 
 
@@ -199,7 +200,7 @@ def test_the_manifest_counts_the_demonstrations_of_each_folder(
 ) -> None:
     folders = [demonstrations(tmp_path / name, name) for name in ("plain", "recovery")]
     shutil.copytree(trained, tmp_path / "run")
-    retell_data(tmp_path / "run", joined_fingerprint(["plain", "recovery"]))
+    retell(tmp_path / "run", data_sha256=joined_fingerprint(["plain", "recovery"]))
     arguments = [str(tmp_path / "run"), "--name", NAME, "--out", str(tmp_path), "--data"]
     assert main([*arguments, f"{folders[0]},{folders[1]}"]) == 0
     told = manifest(tmp_path)["data"]
@@ -226,17 +227,51 @@ def test_of_a_recipe_its_last_training_is_shipped_with_its_data(
     for name in ("demos", "recovery"):
         demonstrations(made / name, name)
     shutil.copytree(trained, made / "train")
-    retell_data(made / "train", "demos")
+    retell(made / "train", data_sha256="demos")
     arguments = [str(made), "--name", NAME, "--out", str(tmp_path)]
     if stage == "refined":
         assert main(arguments) == 2  # rather than the training before it
         assert "refined/model.safetensors: no such file" in capsys.readouterr().err
         shutil.copytree(trained, made / "refined")
-        retell_data(made / "refined", joined_fingerprint(parts))
+        retell(
+            made / "refined", data_sha256=joined_fingerprint(parts), initial_weights_sha256=began_with(made / "train")
+        )
     assert main(arguments) == 0
     told = manifest(tmp_path)["data"]
     assert told["sha256"] == joined_fingerprint(parts)
     assert [part["sha256"] for part in told.get("folders", [told])] == parts
+    assert [training["data"]["sha256"] for training in manifest(tmp_path)["before"]] == ["demos"] * (stage == "refined")
+
+
+def began_with(run: Path) -> str:
+    return digest(read_model(run / MODEL).model)
+
+
+def test_the_trainings_before_the_last_are_in_the_manifest_if_they_led_to_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [shutil.copytree(trained, tmp_path / name) for name in ("first", "second", "last")]
+    for number, (earlier, later) in enumerate(itertools.pairwise(folders)):
+        model = read_model(later / MODEL)  # of weights of its own
+        weights = {name: parameter + number + 1 for name, parameter in model.model.named_parameters()}
+        write_model(later / MODEL, weights, model.model.config, model.statistics, model.origin)
+        retell(later, data_sha256=f"data {number}", initial_weights_sha256=began_with(earlier))
+    arguments = [str(folders[-1]), "--name", NAME, "--out", str(tmp_path / "out"), "--before"]
+    assert main([*arguments, f"{folders[0]},{folders[1]}"]) == 0
+    told = manifest(tmp_path / "out")
+    assert [training["data"]["sha256"] for training in (*told["before"], told)] == ["fake-4", "data 0", "data 1"]
+    assert [len(training["loss_curve"]["step"]) for training in told["before"]] == [30, 30]
+    for wrong in (f"{folders[1]},{folders[0]}", str(folders[0]), str(folders[1])):
+        assert main([*arguments, wrong]) == 2
+        assert " began with " in capsys.readouterr().err
+
+
+def test_a_recipes_folder_is_not_told_what_came_before(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.toml").write_text("[training]")
+    assert main([str(tmp_path), "--name", NAME, "--out", str(tmp_path), "--before", str(trained)]) == 2
+    assert "is a recipe's folder, which knows its trainings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

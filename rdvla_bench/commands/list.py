@@ -90,7 +90,7 @@ def _weights_entries(suites: Suites, only: str | None) -> list[Entry]:
 
 def _weights_entry(weights: ShippedWeights) -> Entry:
     """Return the manifest, without the curve, and a sentence."""
-    told = {key: value for key, value in weights.manifest.items() if key != "loss_curve"}
+    told = {key: value for key, value in weights.manifest.items() if key not in ("loss_curve", "before")}
     use = f"what rdvla-* play {weights.benchmark} with" if weights.is_default else f"for {weights.benchmark}"
     size, sha256 = f"{told['bytes'] / 1e6:.1f} MB", f"SHA-256 {told['weights_sha256'][:12]}"
     facts = f"{told['model']}, {told['step']} steps, {size}, {sha256}"

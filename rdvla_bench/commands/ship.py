@@ -37,6 +37,9 @@ class ShipArguments:
     data: str | None = None
     """Folder of the demonstrations it was trained on, to name them task by task in the manifest; several separated by
     commas, as training was given them."""
+    before: str | None = None
+    """Folders of the trainings that made the weights it began with, separated by commas, the first one first, to have
+    them in the manifest too; of a recipe with [refinement] its first training without being told."""
     minutes: float | None = None
     """Minutes that training took; by default told by the times of the folder's files, which a copy may have lost."""
     unfinished: bool = False
@@ -53,8 +56,9 @@ def main(argv: list[str] | None = None) -> int:
 
     from rdvla_bench.policies.rdvla.training.shipping import read_run, ship
 
-    folder, names = _ended_in(arguments.run, arguments.data)
-    run = read_run(folder)
+    stages = _stages(arguments.run, arguments.before)
+    *before, run = (read_run(folder) for folder in stages)
+    names = arguments.data or _recipe_data(arguments.run)
     benchmark, steps = run.model.model.config.benchmark, int(run.about["recipe"]["steps"])
     for other, name in DEFAULTS.items():
         if name == arguments.name and other != benchmark:
@@ -62,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     if run.step < steps and not arguments.unfinished:
         raise UsageError(f"{arguments.run} is at step {run.step} of {steps}: finish it, or say --unfinished")
     data = _data(names, run.about["identity"]["data_sha256"]) if names else {}
-    path = ship(run, arguments.name, arguments.out, data, arguments.minutes)
+    path = ship(run, arguments.name, arguments.out, data, arguments.minutes, before)
     manifest = json.loads(path.with_suffix(".json").read_text())
     print(
         f"{path}: {manifest['parameters']} numbers as {manifest['dtype']}, {manifest['bytes'] / 1e6:.1f} MB, "
@@ -77,13 +81,26 @@ def _require_name(name: str) -> None:
         raise UsageError(f"--name {name}: expected letters, digits, '-' and '_', and not '{UNTRAINED}'")
 
 
-def _ended_in(run: Path, data: str | None) -> tuple[Path, str | None]:
-    """Return the folder of the last training of a recipe, and its demonstrations; another folder as it is."""
-    if not (run / COPY).is_file():
-        return run, data
-    recipe = tomllib.loads((run / COPY).read_text())
-    trained_on = ",".join(str(run / name) for name in ([DEMOS, RECOVERY] if "recovery" in recipe else [DEMOS]))
-    return run / (REFINED if "refinement" in recipe else TRAIN), data or trained_on
+def _stages(run: Path, before: str | None) -> list[Path]:
+    """Return the folders of all trainings that are to be told of, the one to ship last."""
+    recipe = _recipe(run)
+    if recipe is None:
+        return [*(folders_of(before) if before else ()), run]
+    if before:
+        raise UsageError(f"--before {before}: {run} is a recipe's folder, which knows its trainings")
+    return [run / name for name in ((TRAIN, REFINED) if "refinement" in recipe else (TRAIN,))]
+
+
+def _recipe_data(run: Path) -> str | None:
+    """Return the demonstrations of a recipe's last training; None for another folder."""
+    recipe = _recipe(run)
+    if recipe is None:
+        return None
+    return ",".join(str(run / name) for name in ((DEMOS, RECOVERY) if "recovery" in recipe else (DEMOS,)))
+
+
+def _recipe(run: Path) -> dict[str, Any] | None:
+    return tomllib.loads((run / COPY).read_text()) if (run / COPY).is_file() else None
 
 
 def _data(data: str, sha256: str) -> dict[str, Any]:

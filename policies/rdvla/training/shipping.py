@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from rdvla_bench.policies.rdvla.training.validation import ValidationReport
 from rdvla_bench.policies.rdvla.weights import digest
 
 HALVES = ("float16", "bfloat16")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 CURVE_POINTS = 200
 """Points of the loss curve in a manifest; each is the mean over the steps since the one before."""
 
@@ -95,7 +97,28 @@ def thinned(losses: tuple[float, ...]) -> dict[str, list[float]]:
     return {"step": [int(end) for end in ends], "loss": [float(f"{block.mean():.5g}") for block in blocks]}
 
 
-def ship(run: FinishedRun, name: str, out: Path, data: Mapping[str, Any], minutes: float | None = None) -> Path:
+def require_chain(before: Sequence[FinishedRun], run: FinishedRun) -> None:
+    """Find out whether each run began with the model that the one before it ended in, and the first with none.
+
+    Raises:
+        UsageError: naming the run that did not.
+    """
+    began = None
+    for stage in (*before, run):
+        if (told := stage.about["identity"].get("initial_weights_sha256")) != began:
+            wanted = f"weights {began[:12]} of the run before it" if began else "nothing, being the first"
+            raise UsageError(f"{stage.folder} began with {f'weights {told[:12]}' if told else 'nothing'}, not {wanted}")
+        began = digest(stage.model.model)
+
+
+def ship(
+    run: FinishedRun,
+    name: str,
+    out: Path,
+    data: Mapping[str, Any],
+    minutes: float | None = None,
+    before: Sequence[FinishedRun] = (),
+) -> Path:
     """Write ``NAME.safetensors`` and ``NAME.json`` to ``out``, the manifest last; return the weights' path.
 
     Args:
@@ -104,10 +127,14 @@ def ship(run: FinishedRun, name: str, out: Path, data: Mapping[str, Any], minute
         out: A folder, made if missing.
         data: What is known of the training data besides its hash.
         minutes: How long training took; None reads it from the times of the run's files.
+        before: The trainings that made what it began with, in their order.
 
     Raises:
-        UsageError: the file would be larger than ``MAX_BYTES``, or a weight has no place in 16 bits.
+        UsageError: ``before`` did not lead to ``run``, the file would be larger than ``MAX_BYTES``, or a weight has no
+            place in 16 bits.
     """
+    if before:
+        require_chain(before, run)
     weights = {key: parameter.detach() for key, parameter in run.model.model.named_parameters()}
     errors = {dtype: rounding_error(weights, dtype) for dtype in HALVES}
     dtype = min(errors, key=lambda key: errors[key])
@@ -138,16 +165,15 @@ def ship(run: FinishedRun, name: str, out: Path, data: Mapping[str, Any], minute
         "bytes": size,
         "sha256": sha256_of(path),
         "weights_sha256": digest(read_model(path).model),
-        **_training(run, minutes),
-        "data": {"sha256": run.about["identity"]["data_sha256"], "samples": run.about.get("samples"), **data},
-        "loss_curve": thinned(run.losses),
-        "validation": [asdict(look) for look in run.looks],
+        **_training(run, minutes, data),
+        "before": [_training(stage) for stage in before],
     }
     _write_manifest(path.with_suffix(".json"), manifest)
     return path
 
 
-def _training(run: FinishedRun, minutes: float | None) -> dict[str, Any]:
+def _training(run: FinishedRun, minutes: float | None = None, data: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
+    """Return what a manifest says of one training."""
     about = run.about
     circumstances = ("git_commit", "machine", "device", "threads", "versions")
     return {
@@ -157,6 +183,9 @@ def _training(run: FinishedRun, minutes: float | None) -> dict[str, Any]:
         "initial_weights_sha256": about["identity"].get("initial_weights_sha256"),
         **{key: about.get(key) for key in circumstances},
         "minutes": round(run.minutes if minutes is None else minutes, 1),
+        "data": {"sha256": about["identity"]["data_sha256"], "samples": about.get("samples"), **data},
+        "loss_curve": thinned(run.losses),
+        "validation": [asdict(look) for look in run.looks],
     }
 
 
