@@ -1,5 +1,5 @@
 # make run    evaluate rdvla-adaptive on a quick slice of LIBERO and CALVIN; options by ARGS="..."
-# make test   run the tests
+# make test   run the tests, in two processes; others by JOBS=4, none with JOBS=0; a selection by TESTS="tests/test_ray.py"
 #             both install everything first
 # make train-libero, make train-calvin   make the package's weights from nothing (docs/training.md)
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
@@ -9,6 +9,7 @@ ARGS   ?=
 TORCH  := 2.13.0
 RUNS   ?= runs
 THREADS ?= 2
+JOBS   ?= 2
 
 .PHONY: setup run test lint types bench build clean train-libero train-calvin
 .DELETE_ON_ERROR:
@@ -34,7 +35,7 @@ run: setup
 	$(BIN)/python -m rdvla_bench.run --policy rdvla-adaptive $(ARGS)
 
 test: setup
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check .

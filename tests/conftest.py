@@ -7,9 +7,22 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 FAKES = str(Path(__file__).parent / "fakes")
 sys.path.insert(0, FAKES)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [FAKES, os.environ.get("PYTHONPATH", "")]))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background job; children would not hear Ctrl-C either
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes test (pytest-xdist): a file stays in one, for its fixtures; all tests that start Ray are
+    in one, so that there are never two clusters. Those come first, files with slow tests next."""
+    if not hasattr(config, "workerinput"):
+        return
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (not item.get_closest_marker("ray"), item.path not in slow))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if item.get_closest_marker("ray") else item.path.stem))

@@ -53,6 +53,7 @@ def test_rdvla_adaptive_is_evaluated_with_its_compute(adaptive: Path) -> None:
     assert read_run(adaptive)["gl"]["renderer"]
 
 
+@pytest.mark.ray
 def test_any_number_of_workers_sees_the_same_pixels(adaptive: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     assert run(tmp_path, "rdvla-adaptive", "libero_object", *UNTRAINED, "--tasks", "0,3", workers=2) == 0
@@ -97,6 +98,7 @@ def test_a_policy_can_replay_a_run(adaptive: Path, tmp_path: Path) -> None:
         assert record.result.state_sha256 == read_records(adaptive)[name].result.state_sha256
 
 
+@pytest.mark.ray
 def test_a_worker_killed_mid_episode_changes_nothing(tmp_path: Path) -> None:
     """SIGKILL the worker processes of a real run, from outside, while they simulate."""
     pytest.importorskip("ray")
