@@ -99,6 +99,7 @@ def test_depths_keep_to_the_bounds_of_the_recipe() -> None:
         ({"shift": 33}, "augmentation.shift 33: expected 0 to 32"),
         ({"brightness": 1.5}, "augmentation.brightness 1.5: expected 0 to 1"),
         ({"contrast": float("nan")}, "augmentation.contrast nan: expected 0 to 1"),
+        ({"offset": 1}, r"augmentation.offset 1: expected 0 to 0.5 \(m\)"),
     ],
 )
 def test_a_strength_outside_its_range_is_refused(change: dict[str, float], says: str) -> None:

@@ -197,6 +197,35 @@ def test_picture_tool_and_goal_slide_together_and_the_wrist_camera_stays() -> No
     assert torch.equal(slid.chunk, still.chunk)
 
 
+def test_tool_and_goal_are_told_with_the_same_error_and_no_picture_changes() -> None:
+    data = Calvin(3)
+    interface = TrainedInterface(seeing().on("calvin"), data.statistics)
+    true = collate(data, [0, 1], interface, CPU)
+    augment = Augmenter(Augmentation(offset=0.04), 0, 4)
+    told = collate(data, [0, 1], interface, CPU, augment)
+    assert torch.allclose(told.pixels, true.pixels, atol=1e-6)  # a change by nothing rounds
+    assert torch.equal(told.chunk, true.chunk)
+    for i, sample in enumerate(data[j] for j in range(2)):
+        error = np.zeros_like(sample["proprio"])
+        error[:3] = augment.offset(i)
+        assert 0 < np.abs(error[:3]).min() <= np.abs(error[:3]).max() <= 0.04
+        assert torch.equal(told.proprio[i], torch.from_numpy(interface.proprio(sample["proprio"] + error)))
+        assert told.goal is not None
+        goal = data.statistics.proprio.normalise(sample["goal"] + error)[:3]
+        assert torch.equal(told.goal[i], torch.from_numpy(goal))
+
+
+def test_the_error_fills_its_range_and_depends_on_seed_step_and_place_alone() -> None:
+    strength = Augmentation(offset=0.04)
+    errors = np.array([Augmenter(strength, 0, step).offset(place) for step in range(200) for place in range(2)])
+    assert np.abs(errors.mean(axis=0)).max() < 0.004
+    assert errors.max(axis=0).min() > 0.038
+    assert errors.min(axis=0).max() < -0.038
+    assert (Augmenter(strength, 0, 7).offset(1) == errors[15]).all()
+    assert (Augmenter(strength, 1, 7).offset(1) != errors[15]).all()
+    assert not Augmenter(Augmentation(blind=0.5), 0, 7).offset(1).any()
+
+
 def test_every_slide_within_the_bound_occurs() -> None:
     seen = {Augmenter(SLIDING, 0, step).slide(place) for step in range(400) for place in range(3)}
     assert {down for down, _ in seen} == {right for _, right in seen} == set(range(-6, 7))

@@ -24,8 +24,8 @@ from rdvla_bench.policies.rdvla.training.batches import Batch, DataOrder, collat
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, read_model  # noqa: E402
 from rdvla_bench.policies.rdvla.training.dataset import Sample  # noqa: E402
 from rdvla_bench.policies.rdvla.training.objective import WINDOW, unroll  # noqa: E402
-from rdvla_bench.policies.rdvla.training.recipe import Recipe  # noqa: E402
-from rdvla_bench.policies.rdvla.training.session import LOG, MODEL, STATE, Session  # noqa: E402
+from rdvla_bench.policies.rdvla.training.recipe import Augmentation, Recipe  # noqa: E402
+from rdvla_bench.policies.rdvla.training.session import CONFIG, LOG, MODEL, STATE, Session  # noqa: E402
 from rdvla_bench.policies.rdvla.training.trainer import Diverged, Trainer  # noqa: E402
 from rdvla_bench.policies.rdvla.weights import digest  # noqa: E402
 from rdvla_bench.types import Observation  # noqa: E402
@@ -210,6 +210,19 @@ def test_a_frozen_part_does_not_move() -> None:
     assert not any(name.startswith("backbone.vision.") or name == "head.gamma_init" for name in moved)
     assert any(name.startswith("backbone.llm.") for name in moved)
     assert "head.gamma_adapt" in moved
+
+
+def test_a_run_begun_before_an_augmentation_existed_goes_on_without_it(tmp_path: Path) -> None:
+    with Session(tmp_path, trainer()) as session:
+        finish(session, 1)
+        session.save()
+    config = json.loads((tmp_path / CONFIG).read_text())
+    assert config["identity"]["augmentation"].pop("offset") == 0
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    with Session(tmp_path, trainer()):
+        pass
+    with pytest.raises(RunMismatch, match="augmentation"):
+        Session(tmp_path, trainer(replace(RECIPE, augmentation=Augmentation(offset=0.01))))
 
 
 def test_another_recipe_or_other_data_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Random changes of training images.
+"""Random changes of training images and of the tool's place.
 
 They are a function of (seed, step, place in the batch), so that a resumed run sees the same ones, and are made at the
 size that the vision towers see, each camera on its own.
@@ -38,6 +38,13 @@ class Augmenter:
         rng = generator("rdvla-train-slide", self.seed, self.step, place)
         down, right = (int(n) for n in rng.integers(-self.strength.slide, self.strength.slide + 1, 2))
         return down, right
+
+    def offset(self, place: int) -> NDArray[np.float64]:
+        """Return (3,) by how many metres the tool's place is told wrongly."""
+        if not self.strength.offset:
+            return np.zeros(3)
+        rng = generator("rdvla-train-offset", self.seed, self.step, place)
+        return rng.uniform(-self.strength.offset, self.strength.offset, 3)
 
     def __call__(
         self,

@@ -93,7 +93,7 @@ def collate(
 ) -> Batch:
     """Read the samples as a policy with these weights will see them, and normalise their chunks.
 
-    ``augment`` changes the pixels of each, and moves tool and goal where it slides the world.
+    ``augment`` changes the pixels of each, moves tool and goal where it slides the world, and tells both with an error.
     """
     samples = [data[index] for index in indices]
     moved = interface.moved(np.array([augment.slide(place) for place in range(len(samples))]))
@@ -110,7 +110,9 @@ def collate(
             for place, view in enumerate(views)
         ]
     )
-    proprio = interface.proprio(tools)
+    errors = np.zeros_like(tools)
+    errors[:, :3] = [augment.offset(place) for place in range(len(samples))]
+    proprio = interface.proprio(tools + errors)
     bounds = interface.statistics
     chunk = bounds.action.normalise(chunks)
     return Batch(
@@ -118,7 +120,7 @@ def collate(
         [interface.tokens(s["instruction"]) for s in samples],
         torch.from_numpy(proprio).to(device),
         torch.from_numpy(chunk).to(device),
-        None if goals is None else torch.from_numpy(bounds.proprio.normalise(goals)[:, :3].copy()).to(device),
+        None if goals is None else torch.from_numpy(bounds.proprio.normalise(goals + errors)[:, :3].copy()).to(device),
     )
 
 

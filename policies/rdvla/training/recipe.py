@@ -12,11 +12,12 @@ from rdvla_bench.policies.rdvla.config import HeadScale, Start
 Schedule = Literal["constant", "cosine"]
 Freeze = Literal["none", "vision", "backbone", "body"]
 LARGEST_SHIFT = 32  # half of nano's image
+LARGEST_OFFSET = 0.5  # m, half of a table
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far training images are changed at random; all 0 leaves them alone."""
+    """How far training images, and the tool's place beside them, are changed at random; all 0 leaves them alone."""
 
     shift: int = 0
     """Largest shift, in pixels of the image that the vision towers see (nano: 64, rdvla-0.5b: 224)."""
@@ -38,6 +39,9 @@ class Augmentation:
     blind: float = 0.0
     """Share of the other cameras' pictures, where the tool is far from its goal, that are another such sample's of the
     same grip: what lies under the hand then cannot tell where things are. Wants demonstrations that name the goal."""
+    offset: float = 0.0
+    """Largest error, in metres along each axis, of the tool's place that the network is told (its goal's is off by the
+    same): the last centimetres then have to be seen, not remembered."""
 
     def __post_init__(self) -> None:
         """Refuse a value outside its range.
@@ -50,6 +54,7 @@ class Augmentation:
             _require(0 <= getattr(self, name) <= LARGEST_SHIFT, f"augmentation.{name}", getattr(self, name), most)
         for name in ("brightness", "contrast", "saturation", "erase", "paste", "blind"):
             _require(0 <= getattr(self, name) <= 1, f"augmentation.{name}", getattr(self, name), "0 to 1")
+        _require(0 <= self.offset <= LARGEST_OFFSET, "augmentation.offset", self.offset, f"0 to {LARGEST_OFFSET} (m)")
 
     @property
     def is_on(self) -> bool:

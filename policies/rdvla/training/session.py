@@ -21,6 +21,7 @@ import torch
 from rdvla_bench.errors import RunMismatch, UsageError
 from rdvla_bench.plan import differences
 from rdvla_bench.policies.rdvla.training.checkpoints import write_model
+from rdvla_bench.policies.rdvla.training.recipe import Augmentation
 from rdvla_bench.policies.rdvla.training.trainer import StepReport, Trainer
 from rdvla_bench.policies.rdvla.training.validation import ValidationReport
 from rdvla_bench.provenance import git_commit, machine, versions
@@ -73,6 +74,8 @@ class Session:
                 there = json.loads(path.read_text())["identity"]
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{path} cannot be read: {error!r}. Choose another --out") from error
+            if "augmentation" in there:  # a run begun before one of them was thought of had it off
+                there["augmentation"] = asdict(Augmentation()) | there["augmentation"]
             if differs := differences(there, json.loads(json.dumps(here))):
                 raise RunMismatch(self.out, differs)
             return
