@@ -219,8 +219,10 @@ def test_a_run_begun_before_an_augmentation_existed_goes_on_without_it(tmp_path:
     config = json.loads((tmp_path / CONFIG).read_text())
     assert config["identity"]["augmentation"].pop("offset") == 0
     (tmp_path / CONFIG).write_text(json.dumps(config))
-    with Session(tmp_path, trainer()):
-        pass
+    with Session(tmp_path, trainer()) as session:
+        session.save()
+    origin = read_model(tmp_path / MODEL).origin
+    assert {key: value for key, value in origin.items() if key != "step"} == config["identity"]
     with pytest.raises(RunMismatch, match="augmentation"):
         Session(tmp_path, trainer(replace(RECIPE, augmentation=Augmentation(offset=0.01))))
 

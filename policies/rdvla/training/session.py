@@ -61,24 +61,26 @@ class Session:
             fcntl.flock(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError(f"{self.out} is in use by another process") from None
-        self._check_config()
+        self._identity = self._agreed()
         state = self.out / STATE
         if state.exists():
             self.trainer.restore(state)
         self._forget_steps_after(self.trainer.step)
 
-    def _check_config(self) -> None:
+    def _agreed(self) -> dict[str, Any]:
+        """Return what all sessions of the folder's run agree on, in the first one's words."""
         path, here = self.out / CONFIG, _identity(self.trainer)
         if path.exists():
             try:
                 there = json.loads(path.read_text())["identity"]
             except (ValueError, KeyError, TypeError) as error:
                 raise UsageError(f"{path} cannot be read: {error!r}. Choose another --out") from error
+            full = dict(there)
             if "augmentation" in there:  # a run begun before one of them was thought of had it off
-                there["augmentation"] = asdict(Augmentation()) | there["augmentation"]
-            if differs := differences(there, json.loads(json.dumps(here))):
+                full["augmentation"] = asdict(Augmentation()) | there["augmentation"]
+            if differs := differences(full, json.loads(json.dumps(here))):
                 raise RunMismatch(self.out, differs)
-            return
+            return dict(there)
         if (self.out / STATE).exists():
             raise UsageError(f"{self.out} has a training state but no {CONFIG}: choose another --out")
         circumstances = {
@@ -93,6 +95,7 @@ class Session:
         unfinished = path.with_name(f"{CONFIG}.tmp")
         unfinished.write_text(json.dumps({"identity": here, **circumstances}, indent=1))
         unfinished.replace(path)
+        return here
 
     def _forget_steps_after(self, step: int) -> None:
         """Cut the log where the state ends; a torn last line goes with the rest."""
@@ -120,7 +123,7 @@ class Session:
         """Write the state, then the model; a crash between the two leaves the older model."""
         trainer = self.trainer
         trainer.save(self.out / STATE)
-        origin: dict[str, Any] = {"step": trainer.step, **_identity(trainer)}
+        origin: dict[str, Any] = {"step": trainer.step, **self._identity}
         statistics, vocabulary = trainer.data.statistics, trainer.vocabulary
         write_model(self.out / MODEL, trainer.weights(), trainer.config, statistics, origin, vocabulary)
 
