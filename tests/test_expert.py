@@ -13,7 +13,7 @@ import pytest
 from rdvla_bench.policies.expert import expert, expert_noisy, geometry
 from rdvla_bench.policies.expert.grasp import grasps
 from rdvla_bench.policies.expert.hand import collides
-from rdvla_bench.policies.expert.move import CLOSED, OPEN, Move, action, correct, has_arrived, is_over
+from rdvla_bench.policies.expert.move import CLOSED, OPEN, Move, action, has_arrived, is_over
 from rdvla_bench.policies.expert.planner import next_goal, plan
 from rdvla_bench.policies.expert.reach import lean_at, stretch
 from rdvla_bench.policies.expert.scripted import Expert, Progress, advance
@@ -99,20 +99,28 @@ def test_the_hand_leans_only_where_the_arm_would_be_straight() -> None:
 def test_actions_point_at_the_target_and_stay_in_range() -> None:
     view = scene()
     move = Move(np.array([0.5, 0.0, 1.1]), DOWN, CLOSED)
-    command = action(view, move, np.zeros(6))
+    command = action(view, move)
     assert command[0] == pytest.approx(1.0)
     assert np.allclose(command[1:6], 0, atol=1e-6)
     assert command[6] == CLOSED
-    assert np.all(np.abs(action(view, replace(move, mat=geometry.grip_down(-1.0)), np.full(6, 0.02))[3:6]) <= 1.0)
+    assert np.all(np.abs(action(view, replace(move, mat=geometry.grip_down(-1.0)))[3:6]) <= 1.0)
 
 
-def test_a_lasting_small_error_builds_up_a_bounded_bias() -> None:
-    view = scene()
-    move = Move(view["eef_pos"] + [0.01, 0, 0], DOWN, OPEN)
-    bias = np.zeros(6)
-    for _ in range(200):
-        bias = correct(view, move, bias)
-    assert bias[0] == pytest.approx(0.02)
+def test_a_hand_that_has_all_but_stopped_goes_on_to_its_next_move() -> None:
+    view, policy = scene(), expert()
+    short = Move(view["eef_pos"] + [0.0, 0.002, 0.0], DOWN, OPEN, tol=0.001)
+    after = replace(short, pos=view["eef_pos"] + [0.0, 0.3, 0.0])
+    state = Progress(program=(short, after), goal=next_goal(view))
+    walked = []
+    for _ in range(5):
+        _, state = policy.act({"images": {}, "privileged": view}, state, np.random.default_rng(0))
+        walked.append(state.index)
+    assert walked == [0, 0, 0, 1, 1]
+    held = replace(short, hold="box_1")
+    waits = Progress(program=(held, after), goal=next_goal(view))
+    for _ in range(10):
+        _, waits = policy.act({"images": {}, "privileged": view}, waits, np.random.default_rng(0))
+    assert waits.index == 0
 
 
 def test_a_move_ends_by_arrival_joint_or_limit() -> None:
@@ -180,7 +188,7 @@ def test_acting_leaves_the_given_state_as_it_was() -> None:
     policy, state = expert(), Progress()
     policy.act({"images": {}, "privileged": scene()}, state, np.random.default_rng(0))
     assert state.program == ()
-    assert not state.bias.any()
+    assert state.ticks == 0
 
 
 # real episodes

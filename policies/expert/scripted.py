@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rdvla_bench.policies.expert.calvin import hand as calvin
-from rdvla_bench.policies.expert.geometry import FloatArray, View
-from rdvla_bench.policies.expert.move import Move, action, correct, is_over
+from rdvla_bench.policies.expert.geometry import View
+from rdvla_bench.policies.expert.move import Move, action, is_over
 from rdvla_bench.policies.expert.planner import Goal, next_goal, plan
 from rdvla_bench.policy import Policy, PolicyCard
 from rdvla_bench.types import ActionChunk, Episode, Observation
 
 _SLIPPED = 4  # control steps without contact of both fingers after which an object counts as lost
+_STILL = 0.12  # of an action unit, 6 mm or 0.06 rad: what asks for less creeps
+_STOOD = 3  # control steps of that after which a move counts as done, arrived or not
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +26,10 @@ class Progress:
     program: tuple[Move, ...] = ()
     index: int = 0
     ticks: int = 0  # control steps spent on this move
+    stood: int = 0  # of these the last ones that asked for hardly any motion
     loose: int = 0  # control steps since the object to keep was last between the fingers
     goal: Goal | None = None
     attempt: int = 0  # programs that were abandoned for this goal
-    bias: FloatArray = field(default_factory=lambda: np.zeros(6))  # what friction has asked for on top of the error
 
 
 def advance(view: View, now: Progress) -> Progress:
@@ -37,14 +39,22 @@ def advance(view: View, now: Progress) -> Progress:
         lost = bool(move.keep) and not view["objects"][move.keep]["held"]
         now = replace(now, loose=now.loose + 1 if lost else 0)
         if now.loose > _SLIPPED:
-            now = replace(now, program=(), index=0, ticks=0, loose=0, attempt=now.attempt + 1)
-        elif is_over(view, move, now.ticks):
-            now = replace(now, index=now.index + 1, ticks=0)
+            now = replace(now, program=(), index=0, ticks=0, stood=0, loose=0, attempt=now.attempt + 1)
+        elif is_over(view, move, now.ticks) or _is_stuck(move, now):
+            now = replace(now, index=now.index + 1, ticks=0, stood=0)
     if now.index >= len(now.program):
         goal = next_goal(view)
         attempt = now.attempt if goal == now.goal else 0
-        now = Progress(program=plan(view, attempt), goal=goal, attempt=attempt, bias=now.bias)
+        now = Progress(program=plan(view, attempt), goal=goal, attempt=attempt)
     return now
+
+
+def _is_stuck(move: Move, now: Progress) -> bool:
+    """Return whether the hand has all but stopped short of its pose: the last millimetres creep.
+
+    An expert that waited there would teach standing still.
+    """
+    return not move.hold and now.stood >= _STOOD and now.ticks >= move.dwell
 
 
 State = Progress | calvin.Progress
@@ -78,9 +88,10 @@ class Expert(Policy):
             return ActionChunk(actions=self._executed(command, rng)), after
         now = advance(view, state if isinstance(state, Progress) else Progress())
         move = now.program[now.index]
-        bias = correct(view, move, now.bias)
-        command = action(view, move, bias)
-        return ActionChunk(actions=self._executed(command, rng)), replace(now, ticks=now.ticks + 1, bias=bias)
+        command = action(view, move)
+        stood = now.stood + 1 if np.abs(command[:6]).max() < _STILL else 0
+        after = replace(now, ticks=now.ticks + 1, stood=stood)
+        return ActionChunk(actions=self._executed(command, rng)), after
 
     def _executed(self, command: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the chunk of one (1, 7): the command with noise on its six motion values, within bounds."""
