@@ -2,6 +2,9 @@
 
 The driver has the first control steps of an episode (of a chain: of each subtask), a number drawn for it; then the
 expert takes over from exactly there, and only its frames are kept. The driver's own solutions are none of ours.
+
+A driver may be told its tool's place wrongly. It then goes beside everything, as it does of itself in scenes that it
+takes for others, and what it does there, closing on nothing or standing still, is where the expert begins.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ USUAL = {"libero": 0.55, "calvin": 0.2}
 _OTHERS = 0.5  # the same, of a benchmark that is not listed
 
 
+_FLAT = 0.25  # of what a driver is told wrongly across the table, upwards: lower would only press on the table
 WITHIN = 2.5
 """Usual lengths that the expert has; what takes it longer, arm at its limits, shows no way worth learning."""
 
@@ -51,6 +55,8 @@ class RecoveryRecipe:
     """The latest of them, in usual lengths."""
     within: float = WITHIN
     """Usual lengths that the expert has at least."""
+    astray: float = 0.0
+    """m, how far the driver's tool is from where it is told to be: at most, along x and y; a quarter of it along z."""
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -63,6 +69,7 @@ class RecoveryRecipe:
             ("late_share", 0 <= self.late_share <= 1, "0 to 1"),
             ("late", 1 <= self.late <= 10, "1 to 10"),
             ("within", 1 <= self.within <= 10, "1 to 10"),
+            ("astray", 0 <= self.astray <= 0.5, "0 to 0.5 m"),
         ):
             if not holds:
                 raise UsageError(f"recovery.{name} {getattr(self, name)}: expected {expected}")
@@ -92,6 +99,15 @@ def steps_before(recipe: RecoveryRecipe, cap: int, episode: Episode, subtask: in
     kind, where = rng.random(2)
     lengths = 1.0 + where * (recipe.late - 1.0) if kind < recipe.late_share else where
     return max(1, round(float(lengths) * recipe.length * cap))
+
+
+def astray(recipe: RecoveryRecipe, episode: Episode, subtask: int) -> NDArray[np.float32]:
+    """Return (3,) m, world frame: what is added to the tool's place that the driver is told throughout a task."""
+    rng = generator("astray", episode.seed, episode.suite, episode.task, episode.start, subtask)
+    drawn: NDArray[np.float32] = (rng.uniform(-1.0, 1.0, 3) * (recipe.astray * np.array([1.0, 1.0, _FLAT]))).astype(
+        "f4"
+    )
+    return drawn
 
 
 class Mirrored(Started):
@@ -144,6 +160,7 @@ class _Turn:
     driver: Any
     expert: Any  # the demonstrator's state
     left: int  # control steps until the hand-over
+    off: NDArray[np.float32]  # (3,) m, by how much the driver is told its tool to be elsewhere
     subtask: int = 0
     has_seen: bool = False  # the expert has seen the start of this task
     is_handed: bool = False
@@ -167,15 +184,18 @@ class Relay(Policy):
 
     def initial_state(self, episode: Episode) -> _Turn:
         """Draw the first hand-over."""
-        left = steps_before(self.recipe, self.cap, episode, 0)
-        return _Turn(self.driver.initial_state(episode), self.demonstrator.initial_state(episode), left)
+        left, off = self._drawn(episode, 0)
+        return _Turn(self.driver.initial_state(episode), self.demonstrator.initial_state(episode), left, off)
 
     def next_subtask(self, state: _Turn, episode: Episode) -> _Turn:
         """Tell both, and draw the next hand-over."""
         subtask = state.subtask + 1
-        left = steps_before(self.recipe, self.cap, episode, subtask)
+        left, off = self._drawn(episode, subtask)
         driver = self.driver.next_subtask(state.driver, episode)
-        return _Turn(driver, self.demonstrator.next_subtask(state.expert, episode), left, subtask)
+        return _Turn(driver, self.demonstrator.next_subtask(state.expert, episode), left, off, subtask)
+
+    def _drawn(self, episode: Episode, subtask: int) -> tuple[int, NDArray[np.float32]]:
+        return steps_before(self.recipe, self.cap, episode, subtask), astray(self.recipe, episode, subtask)
 
     def act(self, obs: Observation, state: _Turn, rng: np.random.Generator) -> tuple[ActionChunk, _Turn]:
         """Return the driver's next actions up to the hand-over, or the demonstrator's next one."""
@@ -183,7 +203,7 @@ class Relay(Policy):
             state = replace(state, expert=self.demonstrator.watch(obs, state.expert, deepcopy(rng)), has_seen=True)
         self.driven.append(state.left > 0)
         if state.left > 0:
-            answer, driver = self.driver.act(self._shown(obs), state.driver, rng)
+            answer, driver = self.driver.act(self._shown(obs, state.off), state.driver, rng)
             n = min(self.driver.horizon(answer), self.max_horizon or state.left, state.left)
             return ActionChunk(answer.actions[:n]), replace(state, driver=driver, left=state.left - n)
         if not state.is_handed:
@@ -191,10 +211,13 @@ class Relay(Policy):
         answer, expert = self.demonstrator.act(obs, state.expert, rng)
         return answer, replace(state, expert=expert)
 
-    def _shown(self, obs: Observation) -> Observation:
-        """Return what the driver may see."""
+    def _shown(self, obs: Observation, off: NDArray[np.float32]) -> Observation:
+        """Return what the driver may see, its tool said to be ``off`` from where it is."""
         card = self.driver.card
-        seen = self.look(obs) if card.cameras else obs
+        seen = dict(self.look(obs) if card.cameras else obs)
+        seen["proprio"] = (
+            np.concatenate([seen["proprio"][:3] + off, seen["proprio"][3:]]) if off.any() else seen["proprio"]
+        )
         if not card.privileged:
             seen = {"images": seen["images"], "proprio": seen["proprio"], "instruction": seen["instruction"]}
         return seen

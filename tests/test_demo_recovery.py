@@ -13,7 +13,7 @@ from rdvla_bench import ActionChunk, Episode, Policy, PolicyCard
 from rdvla_bench.demo_file import Stored, load, path_of
 from rdvla_bench.demo_noise import NoiseRecipe
 from rdvla_bench.demo_record import Demonstrator, FrameRule, record
-from rdvla_bench.demo_recovery import RecoveryRecipe, Relay, recover, steps_before
+from rdvla_bench.demo_recovery import RecoveryRecipe, Relay, astray, recover, steps_before
 from rdvla_bench.types import Outcome
 
 pytest.importorskip("torch")
@@ -134,7 +134,7 @@ def test_a_folder_holds_one_driver_and_no_plain_demonstrations(
     recoveries(tmp_path / "a", "--episodes", "1")
     config = json.loads((tmp_path / "a" / "demos.json").read_text())["config"]
     assert config["driver"] == "fake-driver"
-    assert config["recovery"] == {"usual": 0.5, "late_share": 0.3, "late": 2.0, "within": 2.5}
+    assert config["recovery"] == {"usual": 0.5, "late_share": 0.3, "late": 2.0, "within": 2.5, "astray": 0.0}
     assert {"driver_card", "driver_weights", "driver_weights_sha256"} <= config.keys()
     assert recoveries(tmp_path / "a", "--episodes", "1", "--driver-set", "pace=0.2") == 2
     assert "driver_card" in capsys.readouterr().err
@@ -159,6 +159,7 @@ def test_a_folder_holds_one_driver_and_no_plain_demonstrations(
         ),
         (["--driver", "fake-driver", "--lerobot", "x"], "--lerobot exports whole demonstrations"),
         (["--driver", "fake-driver", "--recovery.late", "0.5"], "recovery.late 0.5: expected 1 to 10"),
+        (["--driver", "fake-driver", "--recovery.astray", "0.6"], "recovery.astray 0.6: expected 0 to 0.5 m"),
         (["--driver", "fake-driver", "--recovery.usual", "0"], "recovery.usual 0.0: expected more than 0"),
     ],
 )
@@ -178,6 +179,41 @@ def test_hand_overs_come_under_way_and_a_share_of_them_late() -> None:
     assert np.mean(drawn > 100) == pytest.approx(0.3, abs=0.03)
     assert np.median(drawn[drawn <= 100]) == pytest.approx(50, abs=4)
     assert RecoveryRecipe().of("calvin").length < RecoveryRecipe().of("libero").length
+
+
+class Told(Policy):
+    """Remembers which place it was told, and does nothing."""
+
+    card = PolicyCard("told", "none", cameras=("cam",), chunk=4)
+
+    def __init__(self) -> None:
+        self.places: list[np.ndarray] = []
+
+    def act(self, obs: Any, state: Any, rng: np.random.Generator) -> tuple[ActionChunk, Any]:
+        self.places.append(obs["proprio"] - obs["images"]["cam"][0, 0, 0])  # what Rows shows and tells is its step
+        return ActionChunk(np.tile([0.0] * 6 + [-1.0], (4, 1)).astype(np.float32)), state
+
+
+def test_a_driver_is_told_another_place_throughout_a_task_and_the_expert_the_true_one() -> None:
+    recipe, episode = RecoveryRecipe(usual=0.9, late_share=0, late=1, astray=0.2), Episode("rows", 0, 3, 0, 0)
+    expert, told = Closing("abc"), Told()
+    relay = Relay(told, Demonstrator(expert, NoiseRecipe(clean_share=1, mild_share=0), 4), recipe, 20, None)
+    take = recover(Rows, lambda: Rows(("cam",)), relay, episode, {}, lambda phase: None)
+    assert take.result.outcome is Outcome.SUCCESS, take.result.error
+    expected = [astray(recipe, episode, n) for n in range(3)]
+    whose = [[bool(np.allclose(place[:3], off, atol=1e-5)) for off in expected] for place in told.places]
+    assert np.sum(whose, axis=1).tolist() == [1] * len(told.places)
+    assert np.any(whose, axis=0).all()
+    assert not any(place[3:].any() for place in told.places)
+    assert expert.heard == [0, *(end for _, end in take.segments[:2])]  # where each task began, as it is
+
+
+def test_a_driver_goes_astray_across_the_table_more_than_up_and_down() -> None:
+    drawn = np.array([astray(RecoveryRecipe(astray=0.2), Episode("s", 0, i, 0, 0), i % 5) for i in range(2000)])
+    assert np.abs(drawn[:, :2]).max() == pytest.approx(0.2, abs=0.002)
+    assert np.abs(drawn[:, 2]).max() == pytest.approx(0.05, abs=0.001)
+    assert np.abs(drawn.mean(axis=0)).max() < 0.01
+    assert not astray(RecoveryRecipe(), Episode("s", 0, 0, 0, 0), 0).any()
 
 
 class Rows:
