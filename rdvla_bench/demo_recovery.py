@@ -214,10 +214,10 @@ class Relay(Policy):
     def _shown(self, obs: Observation, off: NDArray[np.float32]) -> Observation:
         """Return what the driver may see, its tool said to be ``off`` from where it is."""
         card = self.driver.card
-        seen = dict(self.look(obs) if card.cameras else obs)
-        seen["proprio"] = (
-            np.concatenate([seen["proprio"][:3] + off, seen["proprio"][3:]]) if off.any() else seen["proprio"]
-        )
+        seen = self.look(obs) if card.cameras else obs
+        if off.any():
+            place, rest = seen["proprio"][:3], seen["proprio"][3:]
+            seen = {**seen, "proprio": np.concatenate([place + off, rest])}
         if not card.privileged:
             seen = {"images": seen["images"], "proprio": seen["proprio"], "instruction": seen["instruction"]}
         return seen

@@ -90,8 +90,7 @@ class Expert(Policy):
         move = now.program[now.index]
         command = action(view, move)
         stood = now.stood + 1 if np.abs(command[:6]).max() < _STILL else 0
-        after = replace(now, ticks=now.ticks + 1, stood=stood)
-        return ActionChunk(actions=self._executed(command, rng)), after
+        return ActionChunk(actions=self._executed(command, rng)), replace(now, ticks=now.ticks + 1, stood=stood)
 
     def _executed(self, command: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
         """Return the chunk of one (1, 7): the command with noise on its six motion values, within bounds."""
