@@ -127,6 +127,11 @@ class VisionTowers(nn.Module):
         return patches.reshape(len(pixels), -1, patches.shape[-1])
 
 
+def _sequence(vision: Tensor, words: Tensor, latents: Tensor) -> Tensor:
+    """Return (V + words + L, D): first word, patches, other words, latents."""
+    return torch.cat([words[:1], vision, words[1:], latents])
+
+
 class Backbone(nn.Module):
     """Images and prompt tokens to the taps that the head reads."""
 
@@ -160,12 +165,13 @@ class Backbone(nn.Module):
         Texts of unequal length are padded on the right, behind everything that is read: with causal attention a
         sample's result does not depend on the padding.
         """
-        seen = self.see(pixels, texts, proprio)
+        words = self._words(texts, pixels.device)
+        seen = self._see(pixels, words, proprio)
         patches = self.projector(seen.patches)  # (B, V, D)
-        longest = max(len(text) for text in texts)
+        longest = max(map(len, words))
         sequences = [
-            F.pad(self._sequence(vision, text, latents), (0, 0, 0, longest - len(text)))
-            for vision, text, latents in zip(patches, texts, seen.latents, strict=True)
+            F.pad(_sequence(vision, text, latents), (0, 0, 0, longest - len(text)))
+            for vision, text, latents in zip(patches, words, seen.latents, strict=True)
         ]
         states = given_to(self.llm, self.llm.layers, self.taps, inputs_embeds=torch.stack(sequences))
         starts = [self.config.vision_tokens + len(text) - 1 for text in texts]  # of the latent slice
@@ -173,19 +179,24 @@ class Backbone(nn.Module):
 
     def see(self, pixels: Tensor, texts: Sequence[Sequence[int]], proprio: Tensor | None) -> Seen:
         """Return what the language model is given: patches (B, V, fused) and latents (B, L, D)."""
+        return self._see(pixels, self._words(texts, pixels.device), proprio)
+
+    def _words(self, texts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, ...]:
+        """Return each text's word embeddings, (tokens, D), looked up at once: a lookup's gradient is a whole table."""
+        tokens = torch.tensor([token for text in texts for token in text], device=device)
+        words: Tensor = self.llm.embed_tokens(tokens)
+        split: tuple[Tensor, ...] = words.split([len(text) for text in texts])  # type: ignore[no-untyped-call]
+        return split
+
+    def _see(self, pixels: Tensor, words: Sequence[Tensor], proprio: Tensor | None) -> Seen:
         learned = self.action_queries.weight
         if isinstance(self.vision, VisionTowers):
             return Seen(self.vision(pixels), learned.expand(len(pixels), -1, -1))
         if proprio is None:
             raise UsageError("a model that sees with a convnet wants the token of proprioception")
-        means = [self.llm.embed_tokens(torch.tensor(text, device=pixels.device)).mean(dim=0) for text in texts]
-        patches, latents = self.vision(pixels, torch.stack(means) + proprio[:, 0])
+        means = torch.stack([text.mean(dim=0) for text in words])
+        patches, latents = self.vision(pixels, means + proprio[:, 0])
         return Seen(patches, learned + latents)
-
-    def _sequence(self, vision: Tensor, text: Sequence[int], latents: Tensor) -> Tensor:
-        """Return (1 + V + text - 1 + L, D): first text token, patches, other text tokens, latents."""
-        words = self.llm.embed_tokens(torch.tensor(text, device=vision.device))
-        return torch.cat([words[:1], vision, words[1:], latents])
 
     def _slices(self, states: Tensor, starts: Sequence[int]) -> Tap:
         latents = torch.stack(
