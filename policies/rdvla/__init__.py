@@ -11,6 +11,9 @@ draws weights for ``config``, by default ``nano``, from ``weights_seed``, and th
 
 ``benchmark`` chooses weights, cameras and conventions; a run says by itself what it plays, else it is LIBERO.
 
+``nudge=M``: a hand that stood still since the last query is told to be up to M metres from where it is (``nudge.py``).
+By default weights trained here take their benchmark's value (``conventions.py``), released and drawn ones 0.
+
 ``padded_slots=N`` computes every query in a batch of N, so that a batched answer has the bits of a single one (CPU).
 """
 
@@ -43,6 +46,7 @@ Device = Literal["cpu", "cuda"]
 Benchmark = Literal["libero", "calvin"]
 Horizon = FixedHorizon | BinaryHorizon | ReleasedBinaryHorizon | LinearDecayHorizon | ReleasedLinearDecayHorizon
 
+MAX_NUDGE = 1.0  # m, a guard against centimetres
 MAX_PADDED_SLOTS = 256  # a guard against typing errors; every query costs this many
 
 
@@ -54,6 +58,7 @@ def fixed(
     checkpoint: str | None = None,
     unnorm_key: str | None = None,
     weights_seed: int = 0,
+    nudge: float | None = None,
     padded_slots: int = 0,
     device: Device = "cpu",
     benchmark: Benchmark | None = None,
@@ -81,6 +86,7 @@ def adaptive(
     checkpoint: str | None = None,
     unnorm_key: str | None = None,
     weights_seed: int = 0,
+    nudge: float | None = None,
     padded_slots: int = 0,
     device: Device = "cpu",
     benchmark: Benchmark | None = None,
@@ -110,6 +116,7 @@ def linear_decay(
     checkpoint: str | None = None,
     unnorm_key: str | None = None,
     weights_seed: int = 0,
+    nudge: float | None = None,
     padded_slots: int = 0,
     device: Device = "cpu",
     benchmark: Benchmark | None = None,
@@ -138,6 +145,7 @@ def pure(
     checkpoint: str | None = None,
     unnorm_key: str | None = None,
     weights_seed: int = 0,
+    nudge: float | None = None,
     padded_slots: int = 0,
     device: Device = "cpu",
     benchmark: Benchmark | None = None,
@@ -168,6 +176,8 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
         _require_choice("benchmark", settings["benchmark"], get_args(Benchmark))
     if not 0 <= settings["padded_slots"] <= MAX_PADDED_SLOTS:
         raise UsageError(f"padded_slots must be from 0 to {MAX_PADDED_SLOTS}, got {settings['padded_slots']}")
+    if settings["nudge"] is not None and not 0 <= settings["nudge"] <= MAX_NUDGE:
+        raise UsageError(f"nudge must be from 0 (off) to {MAX_NUDGE} m, got {settings['nudge']}")
     choice = choose(settings)
     if choice.sizes:  # before anything heavy is loaded
         _require_fit(name, horizon, choice.sizes)
@@ -182,6 +192,7 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
     weighted = choice.load()
     model, sizes = weighted.model, weighted.model.config
     _require_fit(name, horizon, sizes)
+    nudge = weighted.nudge if settings["nudge"] is None else settings["nudge"]
     card = PolicyCard(
         name=name,
         weights=weighted.name,
@@ -189,7 +200,7 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
         chunk=sizes.head.chunk,
         horizon=horizon.describe(),
         exit_rule=exit_rule.describe(),
-        config={**weighted.settings, "model": sizes.to_json()},
+        config={**weighted.settings, "nudge": nudge, "model": sizes.to_json()},
         weights_sha256=digest(model),
     )
     return RdvlaPolicy(
@@ -199,6 +210,7 @@ def _build(name: str, exit_rule: ExitRule, horizon: Horizon, settings: dict[str,
         horizon,
         padded_slots=settings["padded_slots"],
         interface=weighted.interface,
+        nudge=nudge,
     )
 
 

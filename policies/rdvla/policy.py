@@ -27,6 +27,7 @@ from rdvla_bench.policies.rdvla.flops import query_flops
 from rdvla_bench.policies.rdvla.images import check_image
 from rdvla_bench.policies.rdvla.interface import Interface, UntrainedInterface
 from rdvla_bench.policies.rdvla.model import RdvlaModel
+from rdvla_bench.policies.rdvla.nudge import Nudge, Proprio
 from rdvla_bench.policies.rdvla.prepared import PreparedHead
 from rdvla_bench.policies.rdvla.prepared_backbone import PreparedBackbone
 from rdvla_bench.policies.rdvla.weights import truncated_normal
@@ -63,7 +64,11 @@ class _Query:
 
 
 class RdvlaPolicy(Policy):
-    """The model with one exit rule and one horizon rule. Stateless: a query depends on nothing before it."""
+    """The model with one exit rule and one horizon rule.
+
+    A query's state is the proprioception of the query before, as measured, where a nudge asks for it; else None, and a
+    query depends on nothing before it.
+    """
 
     def __init__(
         self,
@@ -74,35 +79,43 @@ class RdvlaPolicy(Policy):
         *,
         padded_slots: int = 0,
         interface: Interface | None = None,
+        nudge: float = 0.0,
     ) -> None:
         """Take a built model and the card that describes all of this; ``padded_slots=0`` does not pad.
 
         The model's weights are prepared for inference here: changes to them after this are not seen.
-        ``interface`` holds the conventions of a checkpoint; without one, those of untrained weights.
+        ``interface`` holds the conventions of a checkpoint; without one, those of untrained weights. ``nudge``: in m,
+        how far away a hand that stood still is told to be (``nudge.Nudge``).
         """
         self.model = model
         self.head, self.backbone = PreparedHead(model.head), PreparedBackbone(model.backbone)
         self.card = card
         self.exit_rule = exit_rule
         self.horizon = horizon
+        self.nudge = Nudge(model.config.convention, nudge)
         self.interface = interface or UntrainedInterface(model.config)
         self._tokens = lru_cache(maxsize=256)(self.interface.tokens)  # an episode asks with the same words throughout
         self.padded_slots = padded_slots
         self.device = model.head.action_queries.device
         self.batch_is_exact = padded_slots > 0 and self.device.type == "cpu"
 
-    def act(self, obs: Observation, state: None, rng: np.random.Generator) -> tuple[ActionChunk, None]:
-        """Return one chunk in [-1, 1], bit-identical for the same observation and generator state."""
+    def act(
+        self, obs: Observation, state: Proprio | None, rng: np.random.Generator
+    ) -> tuple[ActionChunk, Proprio | None]:
+        """Return one chunk in [-1, 1], bit-identical for the same observation, state and generator state."""
         return self.act_batch([obs], [state], [rng])[0]
 
     def act_batch(
-        self, observations: Sequence[Observation], states: Sequence[None], rngs: Sequence[np.random.Generator]
-    ) -> list[tuple[ActionChunk, None]]:
+        self,
+        observations: Sequence[Observation],
+        states: Sequence[Proprio | None],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[tuple[ActionChunk, Proprio | None]]:
         """Return one chunk a sample, in the order given."""
         stream = self.stream(min(len(observations), MAX_SLOTS))
         samples = zip(observations, states, rngs, strict=True)
         tickets = [stream.submit(obs, state, rng) for obs, state, rng in samples]
-        answers: dict[int, tuple[ActionChunk, None]] = {}
+        answers: dict[int, tuple[ActionChunk, Proprio | None]] = {}
         while len(stream):
             answers |= stream.step()
         return [answers[ticket] for ticket in tickets]
@@ -169,23 +182,24 @@ class RdvlaStream:
         self._engine = DepthEngine(
             policy.head, policy.exit_rule, policy.read, slots=slots, is_padded=policy.padded_slots > 0
         )
-        self._open: dict[int, tuple[_Query, None]] = {}
+        self._open: dict[int, tuple[_Query, Proprio | None]] = {}
 
     def __len__(self) -> int:
         """Return how many queries are not yet answered."""
         return len(self._engine)
 
-    def submit(self, obs: Observation, state: None, rng: np.random.Generator) -> int:
+    def submit(self, obs: Observation, state: Proprio | None, rng: np.random.Generator) -> int:
         """Take one query; return its ticket."""
-        head = self._policy.model.config.head
+        policy, config = self._policy, self._policy.model.config
+        head, proprio = config.head, _proprio(obs, config)
         with one_thread():
-            query = self._policy.prepare(obs)
+            query = policy.prepare({**obs, "proprio": policy.nudge(proprio, state, rng)})
         noise = torch.from_numpy(truncated_normal(rng, (head.chunk, head.width)))
         ticket = self._engine.submit(query, noise)
-        self._open[ticket] = query, state
+        self._open[ticket] = query, proprio.copy() if policy.nudge.reach else None
         return ticket
 
-    def step(self) -> list[tuple[int, tuple[ActionChunk, None]]]:
+    def step(self) -> list[tuple[int, tuple[ActionChunk, Proprio | None]]]:
         """Let waiting queries in and run one iteration of all."""
         with one_thread():
             stopped = self._engine.step()

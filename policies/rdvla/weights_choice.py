@@ -31,6 +31,7 @@ class Weighted(NamedTuple):
     name: str  # what the weights call themselves
     interface: Interface | None  # None: the conventions of untrained weights
     settings: Settings  # as they stand on the card, without paths
+    nudge: float = 0.0  # m, where the settings do not say
 
 
 class Choice(NamedTuple):
@@ -121,4 +122,4 @@ def _load_trained_here(file: Path, settings: Settings) -> Weighted:
         "interface": interface.describe(),
         "origin": dict(loaded.origin),
     }
-    return Weighted(loaded.model, name, interface, {**kept, **there})
+    return Weighted(loaded.model, name, interface, {**kept, **there}, sizes.convention.nudge)
