@@ -230,6 +230,8 @@ def record(
 
     An end that is not the first pass's makes the take's result an ERROR: the simulator was not deterministic.
     """
+    if take.result.outcome is Outcome.ERROR:
+        return _without_frames(episode, take)
     frames = np.array([step for step, _ in kept_frames(take, rule)], np.int32)
     if not len(frames):
         return _without_frames(episode, take)

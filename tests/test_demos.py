@@ -17,13 +17,15 @@ import pytest
 from rdvla_bench.demo_file import Stored, load, path_of
 from rdvla_bench.demo_noise import Bursts, NoiseRecipe, advance, begin
 from rdvla_bench.demo_record import FrameRule, Take, kept_frames
+from rdvla_bench.errors import PolicyFault
+from rdvla_bench.limits import Limits
 from rdvla_bench.record import Result
 from rdvla_bench.registry import load_suite
 from rdvla_bench.types import Outcome
 
 pytest.importorskip("torch")
 
-from rdvla_fake_arm import FakeArm
+from rdvla_fake_arm import FakeArm, FakeExpert
 
 from rdvla_bench.commands.demos import main
 from rdvla_bench.commands.demos_folder import DemoFolder, goal_rows
@@ -205,6 +207,40 @@ def test_failed_episodes_are_dropped_and_counted(tmp_path: Path, capsys: pytest.
     assert (counts["jar"]["kept"], counts["jar"]["dropped"], counts["jar"]["frames"]) == (0, 2, 0)
     assert "jar: 0 kept, 2 dropped" in capsys.readouterr().out
     assert {sample["instruction"] for sample in map(ShardedDataset(tmp_path).__getitem__, range(4))} == {"grab the can"}
+
+
+def hang(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the expert of the first ``times`` episodes be ended by the watchdog."""
+    left, act = [times], FakeExpert.act
+
+    def slow(self: FakeExpert, *args: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise PolicyFault(Limits().message("policy"))
+        return act(self, *args)
+
+    monkeypatch.setattr(FakeExpert, "act", slow)
+
+
+def test_an_episode_whose_clock_ran_out_is_played_once_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang(monkeypatch, 1)
+    assert demos(tmp_path / "hung", "--tasks", "can", "--episodes", "3") == 0
+    assert "1 episodes ended in an error and are played once more" in capsys.readouterr().out
+    demos(tmp_path / "whole", "--tasks", "can", "--episodes", "3")
+    assert contents(tmp_path / "hung") == contents(tmp_path / "whole")
+
+
+def test_an_episode_that_errs_twice_is_not_stored_and_the_call_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang(monkeypatch, 2)
+    assert demos(tmp_path, "--tasks", "can", "--episodes", "1") == 1
+    said = capsys.readouterr()
+    assert "1 episodes ended in an error and are not stored" in said.out
+    assert "gave no answer within 120 s" in said.err
+    assert not (tmp_path / "manifest.json").exists()
 
 
 def test_an_expert_that_always_fails_leaves_no_data_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

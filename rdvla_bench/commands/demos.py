@@ -257,7 +257,11 @@ def _record(arguments: DemosArguments, plan: DemoPlan, folder: DemoFolder, job: 
     todo = folder.missing(plan.episodes())
     if len(todo) < (n_all := len(plan.episodes())):
         print(f"{n_all - len(todo)} of {n_all} episodes are in {arguments.out} already")
-    if errors := _play(todo, job, plan, arguments.workers, folder.greet):
+    errors = _play(todo, job, plan, arguments.workers, folder.greet)
+    if errors:  # of hours of recording, a clock that ran out on a busy machine must not be the end
+        print(f"{errors} episodes ended in an error and are played once more")
+        errors = _play(folder.missing(todo), job, plan, arguments.workers, folder.greet)
+    if errors:
         return errors
     if not folder.is_assembled():
         folder.assemble()
