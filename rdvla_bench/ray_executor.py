@@ -33,6 +33,9 @@ from rdvla_bench.worker import Greeting, Job, Played
 POLL_S = 0.5
 """How often the watchdog looks; also the longest a finished episode waits for the ledger."""
 
+_STARTS = 3
+"""Starts of a local Ray that may be too slow before a run gives up."""
+
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LP_NUM_THREADS": "1"}
 """One core a worker: more threads cost CPU and gain nothing in the simulator (OMP) and its rasteriser (LP)."""
 
@@ -90,6 +93,25 @@ def cluster(workers: int, address: str | None) -> Iterator[None]:
         if address:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         else:
+            _start_local(workers)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(f"no Ray cluster at '{address or 'this machine'}': {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_local(workers: int) -> None:
+    """Start Ray on this machine, again where its node was too slow: ray 2.60's ``Node`` gives it 30 s, whatever is set.
+
+    Ray kills what a start left behind when this process ends.
+
+    Raises:
+        RuntimeError: no start was in time.
+    """
+    for _ in range(_STARTS):
+        try:
             ray.init(
                 address="local",  # not whatever cluster happens to run on this machine
                 num_cpus=workers + 1,
@@ -98,12 +120,14 @@ def cluster(workers: int, address: str | None) -> Iterator[None]:
                 logging_level="ERROR",
                 object_store_memory=256 << 20,
             )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(f"no Ray cluster at '{address or 'this machine'}': {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        except Exception as error:
+            if type(error) is not Exception:  # what Ray raises of a slow node has no class of its own
+                raise
+            ray.shutdown()
+            late = error
+        else:
+            return
+    raise RuntimeError(f"{late} Tried {_STARTS} times: is the machine overloaded? --workers 0 needs no Ray") from late
 
 
 class Crew:

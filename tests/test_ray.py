@@ -16,9 +16,13 @@ from pathlib import Path
 import pytest
 
 from rdvla_bench.commands.run import main
+from rdvla_bench.errors import UsageError
 from rdvla_bench.ledger import EPISODES, read_records, read_run
 
 ray = pytest.importorskip("ray")
+
+from rdvla_bench.ray_executor import cluster  # noqa: E402
+
 pytestmark = pytest.mark.ray
 
 FAKE = ["--policy", "fake", "--suite", "fake_suite"]
@@ -207,3 +211,41 @@ def test_a_run_uses_every_node_of_a_cluster_and_survives_the_loss_of_one(tmp_pat
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def slow_starts(monkeypatch: pytest.MonkeyPatch, times: int, kind: type[Exception] = Exception) -> list[str]:
+    """Let the first ``times`` starts of Ray be too slow; return what was called."""
+    called: list[str] = []
+
+    def init(**_: object) -> None:
+        called.append("init")
+        if called.count("init") <= times:
+            raise kind("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: called.append("shutdown"))
+    return called
+
+
+def test_a_local_ray_that_was_too_slow_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = slow_starts(monkeypatch, 2)
+    with cluster(1, None):
+        assert called == ["init", "shutdown", "init", "shutdown", "init"]
+
+
+def test_a_local_ray_that_never_starts_is_one_line_that_says_what_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = slow_starts(monkeypatch, 99)
+    with (
+        pytest.raises(UsageError, match=r"node timed out .* Tried 3 times: .* --workers 0 needs no Ray"),
+        cluster(1, None),
+    ):
+        pass
+    assert called.count("init") == 3
+
+
+def test_another_error_of_rays_start_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = slow_starts(monkeypatch, 99, kind=ValueError)
+    with pytest.raises(UsageError, match="no Ray cluster at 'this machine'"), cluster(1, None):
+        pass
+    assert called == ["init"]
