@@ -18,10 +18,13 @@ from rdvla_bench.commands.train import main  # noqa: E402
 from rdvla_bench.errors import RunMismatch, UsageError  # noqa: E402
 from rdvla_bench.policies import rdvla  # noqa: E402
 from rdvla_bench.policies.rdvla.checkpoint import load  # noqa: E402
+from rdvla_bench.policies.rdvla.conventions import Rotation, proprio_width  # noqa: E402
 from rdvla_bench.policies.rdvla.model import untrained  # noqa: E402
+from rdvla_bench.policies.rdvla.statistics import Bounds, Statistics  # noqa: E402
 from rdvla_bench.policies.rdvla.trained import TrainedInterface  # noqa: E402
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, read_model, write_model  # noqa: E402
 from rdvla_bench.policies.rdvla.training.initial import Initial, read_initial  # noqa: E402
+from rdvla_bench.policies.rdvla.training.objective import unroll  # noqa: E402
 from rdvla_bench.policies.rdvla.training.recipe import Recipe  # noqa: E402
 from rdvla_bench.policies.rdvla.training.session import MODEL, STATE, Session  # noqa: E402
 from rdvla_bench.policies.rdvla.training.trainer import Trainer  # noqa: E402
@@ -80,6 +83,45 @@ def test_weights_that_started_from_zero_are_trained_on_as_the_new_recipe_says(tm
         for wanted in ("zero", "noise"):
             begun = trainer(read_initial(str(tmp_path / start), "all", tiny_config()), replace(RECIPE, start=wanted))
             assert begun.config.head.start == wanted
+
+
+class WiderDemonstrations(FakeDemonstrations):
+    """The same samples within other bounds; the second action never moves in one of both."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(n)
+        low, high = -np.linspace(1.1, 3.0, 7), np.linspace(1.2, 2.0, 7)
+        low[1] = high[1] = 0.0
+        action = Bounds(low, high, np.arange(7) < 6)
+        proprio = Bounds(-np.linspace(2.5, 3.0, 8), np.linspace(2.2, 4.0, 8), np.ones(8, np.bool_))
+        self.statistics = Statistics("wider", action, proprio)
+
+
+@pytest.mark.parametrize(("rotation", "gripper"), [("as-is", True), ("matrix", True), ("matrix", False)])
+def test_given_weights_are_the_same_policy_in_the_new_datas_bounds(
+    tmp_path: Path, rotation: Rotation, *, gripper: bool
+) -> None:
+    head = replace(tiny_config().head, proprio=proprio_width(rotation, gripper))
+    config = replace(tiny_config(), head=head, rotation=rotation, gripper=gripper)
+    with Session(tmp_path / "run", Trainer(RECIPE, config, FakeDemonstrations(3))) as session:
+        session.save()
+    begun = Trainer(RECIPE, config, WiderDemonstrations(3), initial=read_initial(str(tmp_path / "run"), "all", config))
+    for number in range(4):
+        sample = FakeDemonstrations(4)[number]
+        answers = []
+        for interface, model in (
+            (TrainedInterface(config, FakeDemonstrations(3).statistics), read_model(tmp_path / "run" / MODEL).model),
+            (begun.interface, begun.model),
+        ):
+            pixels = torch.stack([interface.image(sample["images"][camera]) for camera in interface.cameras])[None]
+            told = torch.from_numpy(interface.proprio(sample["proprio"]))[None]
+            conditioning = model.condition(pixels, [interface.tokens(sample["instruction"])], told)
+            chunk = unroll(model.head, conditioning, torch.full((1, 8, head.width), 0.1), 2)[0].detach().numpy()
+            answers.append(interface.statistics.action.restore(chunk))
+        there, here = answers
+        assert np.abs(there).max() > 0.01
+        moving = np.arange(7) != 1
+        assert np.allclose(there[:, moving], here[:, moving], atol=1e-5), number
 
 
 def test_a_run_from_other_weights_is_another_run(run: Path, tmp_path: Path) -> None:

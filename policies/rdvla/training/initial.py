@@ -14,7 +14,9 @@ from rdvla_bench.plan import differences
 from rdvla_bench.policies.rdvla.checkpoint import HUB, read_weights
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.model import RdvlaModel
+from rdvla_bench.policies.rdvla.statistics import Statistics
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, is_trained_here, read_model, require_same
+from rdvla_bench.policies.rdvla.training.rescaling import rescaled
 
 Parts = Literal["all", "backbone", "body"]
 PREFIXES: Mapping[Parts, tuple[str, ...]] = {
@@ -34,17 +36,23 @@ class Initial:
     config: RdvlaConfig
     weights: Mapping[str, Tensor]
     vocabulary: str = ""  # tokenizer.json of a released folder
+    statistics: Statistics | None = None  # the bounds of a model trained here
 
     @torch.no_grad()
-    def apply(self, model: RdvlaModel) -> None:
+    def apply(self, model: RdvlaModel, statistics: Statistics) -> None:
         """Overwrite the parts' parameters; the others keep what was drawn for them.
+
+        A model trained here goes on as the same policy in the bounds of the new data, ``statistics``.
 
         Raises:
             CheckpointError: naming the first weight that is missing, not known or of another shape.
         """
         prefixes = PREFIXES[self.parts]
         wanted = {name: p for name, p in model.named_parameters() if name.startswith(prefixes)}
-        found = {name: tensor for name, tensor in self.weights.items() if name.startswith(prefixes)}
+        weights = self.weights
+        if self.statistics and self.parts != "backbone":  # which neither reads nor writes what has bounds
+            weights = rescaled(weights, self.config, self.statistics, statistics)
+        found = {name: tensor for name, tensor in weights.items() if name.startswith(prefixes)}
         require_same(self.source, wanted, found)
         for name, parameter in wanted.items():
             parameter.copy_(found[name])
@@ -60,18 +68,19 @@ def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
     """
     path = Path(source).expanduser()
     file = path / MODEL if path.is_dir() else path
-    vocabulary = ""
+    vocabulary, statistics = "", None
     if source.startswith(HUB) or (path.is_dir() and not is_trained_here(file)):
         released = read_weights(source, sizes)
         config, weights, vocabulary = released.config, released.state, released.vocabulary
     else:
         trained = read_model(file)
         config, weights, vocabulary = trained.model.config, dict(trained.model.named_parameters()), trained.vocabulary
+        statistics = trained.statistics
     if parts != "all":
         config = replace(config, head=sizes.head)
     if differs := differences(_sizes(config), _sizes(sizes)):
         raise CheckpointError(f"{source} is no model of the sizes '{sizes.name}': {'; '.join(differs)}")
-    return Initial(source, parts, replace(config, name=sizes.name), weights, vocabulary)
+    return Initial(source, parts, replace(config, name=sizes.name), weights, vocabulary, statistics)
 
 
 def _sizes(config: RdvlaConfig) -> dict[str, Any]:

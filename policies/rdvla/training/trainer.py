@@ -98,7 +98,7 @@ class Trainer:
         self.initial_sha256: str | None = None  # of the weights at step 0, where they were not drawn
         self.vocabulary = initial.vocabulary if initial else ""
         if initial:
-            initial.apply(self.model)
+            initial.apply(self.model, data.statistics)
             self.initial_sha256 = digest(self.model)
         self.model.to(self.device).train()
         self.trained = _trainable(self.model, recipe.freeze)
