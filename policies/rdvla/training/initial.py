@@ -16,7 +16,7 @@ from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.model import RdvlaModel
 from rdvla_bench.policies.rdvla.statistics import Statistics
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, is_trained_here, read_model, require_same
-from rdvla_bench.policies.rdvla.training.rescaling import rescaled
+from rdvla_bench.policies.rdvla.training.rescaling import rescale
 
 Parts = Literal["all", "backbone", "body"]
 PREFIXES: Mapping[Parts, tuple[str, ...]] = {
@@ -39,23 +39,23 @@ class Initial:
     statistics: Statistics | None = None  # the bounds of a model trained here
 
     @torch.no_grad()
-    def apply(self, model: RdvlaModel, statistics: Statistics) -> None:
+    def apply(self, model: RdvlaModel) -> None:
         """Overwrite the parts' parameters; the others keep what was drawn for them.
-
-        A model trained here goes on as the same policy in the bounds of the new data, ``statistics``.
 
         Raises:
             CheckpointError: naming the first weight that is missing, not known or of another shape.
         """
         prefixes = PREFIXES[self.parts]
         wanted = {name: p for name, p in model.named_parameters() if name.startswith(prefixes)}
-        weights = self.weights
-        if self.statistics and self.parts != "backbone":  # which neither reads nor writes what has bounds
-            weights = rescaled(weights, self.config, self.statistics, statistics)
-        found = {name: tensor for name, tensor in weights.items() if name.startswith(prefixes)}
+        found = {name: tensor for name, tensor in self.weights.items() if name.startswith(prefixes)}
         require_same(self.source, wanted, found)
         for name, parameter in wanted.items():
             parameter.copy_(found[name])
+
+    def fit(self, model: RdvlaModel, statistics: Statistics) -> None:
+        """Make the policy that ``apply`` put into ``model`` the same one in the bounds of the new data."""
+        if self.statistics and self.parts != "backbone":  # which neither reads nor writes what has bounds
+            rescale(model, self.statistics, statistics, is_head_given=self.parts == "all")
 
 
 def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:

@@ -6,7 +6,6 @@ trained on without this begin with every motion stretched by the ratio of the bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +15,8 @@ from torch import Tensor
 
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.conventions import read_proprio
+from rdvla_bench.policies.rdvla.model import RdvlaModel
 from rdvla_bench.policies.rdvla.statistics import Bounds, Statistics
-
-INPUT, OUTPUT = "proprio.fc1", "head.output_proj"
-"""The linear maps that read normalised proprioception, and that write normalised actions."""
 
 
 class _Affine(NamedTuple):
@@ -29,22 +26,22 @@ class _Affine(NamedTuple):
     offset: NDArray[np.float64]
 
 
-def rescaled(
-    weights: Mapping[str, Tensor], config: RdvlaConfig, before: Statistics, after: Statistics
-) -> dict[str, Tensor]:
-    """Return ``weights`` of a whole model, which were trained in the bounds ``before``, for the bounds ``after``."""
-    changed = dict(weights)
-    if _same(before.action, after.action) and _same(before.proprio, after.proprio):
-        return changed
-    gain, offset = map(_tensor, _read(_change(after.proprio, before.proprio), config))
-    matrix, bias = (weights[f"{INPUT}.{kind}"] for kind in ("weight", "bias"))
-    changed[f"{INPUT}.weight"] = matrix * gain
-    changed[f"{INPUT}.bias"] = bias + matrix @ offset
-    gain, offset = map(_tensor, _change(before.action, after.action))
-    matrix, bias = (weights[f"{OUTPUT}.{kind}"] for kind in ("weight", "bias"))
-    changed[f"{OUTPUT}.weight"] = matrix * gain[:, None]
-    changed[f"{OUTPUT}.bias"] = bias * gain + offset
-    return changed
+@torch.no_grad()
+def rescale(model: RdvlaModel, before: Statistics, after: Statistics, *, is_head_given: bool) -> None:
+    """Change ``model``, whose weights were trained in the bounds ``before``, for the bounds ``after``.
+
+    A head that was drawn anew (``is_head_given`` False) writes in the new bounds already.
+    """
+    if not _same(before.proprio, after.proprio):
+        gain, offset = map(_tensor, _read(_change(after.proprio, before.proprio), model.config))
+        reader = model.proprio.fc1
+        reader.bias.add_(reader.weight @ offset)
+        reader.weight.mul_(gain)
+    if is_head_given and not _same(before.action, after.action):
+        gain, offset = map(_tensor, _change(before.action, after.action))
+        writer = model.head.output_proj
+        writer.weight.mul_(gain[:, None])
+        writer.bias.mul_(gain).add_(offset)
 
 
 def _same(a: Bounds, b: Bounds) -> bool:

@@ -95,11 +95,12 @@ class Trainer:
         self.device = torch.device(device)
         self.step = 0
         self.model = untrained(config, recipe.seed, recipe.head_scale)
-        self.initial_sha256: str | None = None  # of the weights at step 0, where they were not drawn
+        self.initial_sha256: str | None = None  # of the weights given, in their own bounds
         self.vocabulary = initial.vocabulary if initial else ""
         if initial:
-            initial.apply(self.model, data.statistics)
+            initial.apply(self.model)
             self.initial_sha256 = digest(self.model)
+            initial.fit(self.model, data.statistics)
         self.model.to(self.device).train()
         self.trained = _trainable(self.model, recipe.freeze)
         if recipe.goal_weight:
