@@ -266,6 +266,27 @@ def test_the_trainings_before_the_last_are_in_the_manifest_if_they_led_to_it(
         assert " began with " in capsys.readouterr().err
 
 
+def test_what_shipped_weights_all_began_with_is_told_too(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(trained), "--name", NAME, "--out", str(tmp_path / "earlier")]) == 0
+    origin = tmp_path / "earlier" / f"{NAME}.json"
+    folders = [shutil.copytree(trained, tmp_path / name) for name in ("second", "last")]
+    began = digest(read_model(origin.with_suffix(".safetensors")).model)  # its numbers as rounded
+    for number, folder in enumerate(folders):
+        retell(folder, data_sha256=f"data {number}", initial_weights_sha256=began)
+        began = began_with(folder)
+    arguments = [str(folders[-1]), "--name", NAME, "--out", str(tmp_path / "out"), "--before"]
+    assert main([*arguments, f"{origin},{folders[0]}"]) == 0
+    told = manifest(tmp_path / "out")
+    assert [training["data"]["sha256"] for training in (*told["before"], told)] == ["fake-4", "data 0", "data 1"]
+    assert told["before"][0]["recipe"] == json.loads(origin.read_text())["recipe"]
+    assert main([*arguments, str(origin)]) == 2
+    assert "of what came before it" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path / "none.json")]) == 2
+    assert "none.json cannot be read" in capsys.readouterr().err
+
+
 def test_a_recipes_folder_is_not_told_what_came_before(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

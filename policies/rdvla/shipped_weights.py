@@ -56,7 +56,10 @@ def installed() -> dict[str, ShippedWeights]:
         ShippedWeightsError: a manifest cannot be read.
     """
     manifests = sorted(FOLDER.glob("*.json"))
-    return {path.stem: ShippedWeights(path.stem, path.with_suffix(".safetensors"), _read(path)) for path in manifests}
+    return {
+        path.stem: ShippedWeights(path.stem, path.with_suffix(".safetensors"), read_manifest(path))
+        for path in manifests
+    }
 
 
 def named(name: str) -> ShippedWeights:
@@ -108,7 +111,7 @@ def require_intact(path: Path) -> None:
     beside = path.with_suffix(".json")
     if not path.is_file() or not _is_manifest(beside):
         return
-    manifest = _read(beside)
+    manifest = read_manifest(beside)
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise ShippedWeightsError(f"{path} has {size} bytes: shipped weights have {MAX_BYTES} at most")
@@ -134,7 +137,12 @@ def _is_manifest(path: Path) -> bool:
     return isinstance(found, dict) and found.get("format") == FORMAT
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_manifest(path: Path) -> Mapping[str, Any]:
+    """Return what the manifest of shipped weights says.
+
+    Raises:
+        ShippedWeightsError: it cannot be read, or is none.
+    """
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
         if manifest["format"] != FORMAT:
@@ -142,6 +150,6 @@ def _read(path: Path) -> Mapping[str, Any]:
         for key in ("name", "benchmark", "sha256"):
             if not isinstance(manifest[key], str):
                 raise TypeError(f"{key} is no text")
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ShippedWeightsError(f"{path} cannot be read: {error!r}") from error
     return manifest

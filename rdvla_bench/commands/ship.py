@@ -39,7 +39,8 @@ class ShipArguments:
     commas, as training was given them."""
     before: str | None = None
     """Folders of the trainings that made the weights it began with, separated by commas, the first one first, to have
-    them in the manifest too; of a recipe with [refinement] its first training without being told."""
+    them in the manifest too; of a recipe with [refinement] its first training without being told. The first may be the
+    manifest, NAME.json, of shipped weights that all began with."""
     minutes: float | None = None
     """Minutes that training took; by default told by the times of the folder's files, which a copy may have lost."""
     unfinished: bool = False
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from rdvla_bench.policies.rdvla.training.shipping import read_run, ship
 
-    stages = _stages(arguments.run, arguments.before)
+    origin, stages = _stages(arguments.run, arguments.before)
     *before, run = (read_run(folder) for folder in stages)
     names = arguments.data or _recipe_data(arguments.run)
     benchmark, steps = run.model.model.config.benchmark, int(run.about["recipe"]["steps"])
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     if run.step < steps and not arguments.unfinished:
         raise UsageError(f"{arguments.run} is at step {run.step} of {steps}: finish it, or say --unfinished")
     data = _data(names, run.about["identity"]["data_sha256"]) if names else {}
-    path = ship(run, arguments.name, arguments.out, data, arguments.minutes, before)
+    path = ship(run, arguments.name, arguments.out, data, arguments.minutes, before, origin)
     manifest = json.loads(path.with_suffix(".json").read_text())
     print(
         f"{path}: {manifest['parameters']} numbers as {manifest['dtype']}, {manifest['bytes'] / 1e6:.1f} MB, "
@@ -81,14 +82,16 @@ def _require_name(name: str) -> None:
         raise UsageError(f"--name {name}: expected letters, digits, '-' and '_', and not '{UNTRAINED}'")
 
 
-def _stages(run: Path, before: str | None) -> list[Path]:
-    """Return the folders of all trainings that are to be told of, the one to ship last."""
+def _stages(run: Path, before: str | None) -> tuple[Path | None, list[Path]]:
+    """Return the manifest of what all began with, if any, and the folders of all trainings, the one to ship last."""
     recipe = _recipe(run)
     if recipe is None:
-        return [*(folders_of(before) if before else ()), run]
+        earlier = folders_of(before) if before else []
+        origin = earlier.pop(0) if earlier and earlier[0].suffix == ".json" else None
+        return origin, [*earlier, run]
     if before:
         raise UsageError(f"--before {before}: {run} is a recipe's folder, which knows its trainings")
-    return [run / name for name in ((TRAIN, REFINED) if "refinement" in recipe else (TRAIN,))]
+    return None, [run / name for name in ((TRAIN, REFINED) if "refinement" in recipe else (TRAIN,))]
 
 
 def _recipe_data(run: Path) -> str | None:

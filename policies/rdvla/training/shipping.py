@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rdvla_bench.errors import UsageError
 from rdvla_bench.plan import differences
-from rdvla_bench.policies.rdvla.shipped_weights import FORMAT, MAX_BYTES, sha256_of
+from rdvla_bench.policies.rdvla.shipped_weights import FORMAT, MAX_BYTES, read_manifest, sha256_of
 from rdvla_bench.policies.rdvla.training.checkpoints import DTYPES, TrainedModel, read_model, write_model
 from rdvla_bench.policies.rdvla.training.session import CONFIG, LOG, MODEL, read_looks
 from rdvla_bench.policies.rdvla.training.validation import ValidationReport
@@ -27,6 +27,11 @@ from rdvla_bench.policies.rdvla.weights import digest
 
 HALVES = ("float16", "bfloat16")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+OF_A_TRAINING = (
+    *("step", "recipe", "seed", "initial_weights_sha256", "git_commit", "machine", "device", "threads", "versions"),
+    *("minutes", "data", "loss_curve", "validation"),
+)
+"""What a manifest says of each training; one written before something of it was thought of lacks that."""
 CURVE_POINTS = 200
 """Points of the loss curve in a manifest; each is the mean over the steps since the one before."""
 
@@ -97,16 +102,20 @@ def thinned(losses: tuple[float, ...]) -> dict[str, list[float]]:
     return {"step": [int(end) for end in ends], "loss": [float(f"{block.mean():.5g}") for block in blocks]}
 
 
-def require_chain(before: Sequence[FinishedRun], run: FinishedRun) -> None:
-    """Find out whether each run began with the model that the one before it ended in, and the first with none.
+def require_chain(before: Sequence[FinishedRun], run: FinishedRun, began: str | None = None) -> None:
+    """Find out whether each run began with the model that the one before it ended in.
+
+    Args:
+        before: The trainings that led to ``run``, in their order.
+        run: The last one.
+        began: Hash of the shipped weights that the first one began with; None where it began with none.
 
     Raises:
         UsageError: naming the run that did not.
     """
-    began = None
     for stage in (*before, run):
         if (told := stage.about["identity"].get("initial_weights_sha256")) != began:
-            wanted = f"weights {began[:12]} of the run before it" if began else "nothing, being the first"
+            wanted = f"weights {began[:12]} of what came before it" if began else "nothing, being the first"
             raise UsageError(f"{stage.folder} began with {f'weights {told[:12]}' if told else 'nothing'}, not {wanted}")
         began = digest(stage.model.model)
 
@@ -118,6 +127,7 @@ def ship(
     data: Mapping[str, Any],
     minutes: float | None = None,
     before: Sequence[FinishedRun] = (),
+    origin: Path | None = None,
 ) -> Path:
     """Write ``NAME.safetensors`` and ``NAME.json`` to ``out``, the manifest last; return the weights' path.
 
@@ -128,13 +138,16 @@ def ship(
         data: What is known of the training data besides its hash.
         minutes: How long training took; None reads it from the times of the run's files.
         before: The trainings that made what it began with, in their order.
+        origin: The manifest of shipped weights that the first of all began with, if it began with any: its trainings
+            are told of too.
 
     Raises:
         UsageError: ``before`` did not lead to ``run``, the file would be larger than ``MAX_BYTES``, or a weight has no
             place in 16 bits.
     """
-    if before:
-        require_chain(before, run)
+    earlier = dict(read_manifest(origin)) if origin else {}
+    if before or earlier:
+        require_chain(before, run, earlier.get("weights_sha256"))
     weights = {key: parameter.detach() for key, parameter in run.model.model.named_parameters()}
     errors = {dtype: rounding_error(weights, dtype) for dtype in HALVES}
     dtype = min(errors, key=lambda key: errors[key])
@@ -166,10 +179,16 @@ def ship(
         "sha256": sha256_of(path),
         "weights_sha256": digest(read_model(path).model),
         **_training(run, minutes, data),
-        "before": [_training(stage) for stage in before],
+        "before": [*_trainings(earlier), *map(_training, before)],
     }
     _write_manifest(path.with_suffix(".json"), manifest)
     return path
+
+
+def _trainings(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what a manifest tells of all its trainings, the last one last; of none nothing."""
+    last = {key: manifest[key] for key in OF_A_TRAINING if key in manifest}
+    return [*manifest.get("before", ()), *([last] if last else ())]
 
 
 def _training(run: FinishedRun, minutes: float | None = None, data: Mapping[str, Any] = NOTHING) -> dict[str, Any]:
