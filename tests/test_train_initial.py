@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import FakeDemonstrations, tiny_config
+from tiny_training import FakeDemonstrations, seeing, tiny_config
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -83,6 +83,17 @@ def test_weights_that_started_from_zero_are_trained_on_as_the_new_recipe_says(tm
         for wanted in ("zero", "noise"):
             begun = trainer(read_initial(str(tmp_path / start), "all", tiny_config()), replace(RECIPE, start=wanted))
             assert begun.config.head.start == wanted
+
+
+def test_a_models_own_located_stages_go_on(tmp_path: Path) -> None:
+    now = seeing()
+    assert now.backbone.convnet
+    before = replace(now, backbone=replace(now.backbone, convnet=replace(now.backbone.convnet, located=(0,))))
+    with Session(tmp_path / "run", Trainer(RECIPE, before, FakeDemonstrations(3))) as session:
+        session.save()
+    begun = Trainer(RECIPE, now, FakeDemonstrations(3), initial=read_initial(str(tmp_path / "run"), "all", now))
+    assert begun.config.backbone == before.backbone
+    assert begun.advance().loss > 0
 
 
 class WiderDemonstrations(FakeDemonstrations):

@@ -61,7 +61,7 @@ class Initial:
 def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
     """Read a model file or run folder of ours, a released folder, or ``hf://owner/name``, for a model of ``sizes``.
 
-    Taps and tokenizer are the source's: weights mean nothing with others.
+    Taps, located stages and tokenizer are the source's: weights mean nothing with others.
 
     Raises:
         UsageError: it cannot be read, or is of other sizes; names the first.
@@ -86,5 +86,7 @@ def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
 def _sizes(config: RdvlaConfig) -> dict[str, Any]:
     """Return what must agree, flat; what the scratchpad starts from is the recipe's."""
     document = config.to_json()
+    if convnet := document["backbone"]["convnet"]:
+        del convnet["located"]  # wiring, as taps are
     free = {"tokenizer", "prelude_taps", "core_taps", "coda_taps", "start"}
     return {f"{part}.{k}": v for part in ("backbone", "head") for k, v in document[part].items() if k not in free}
