@@ -1,9 +1,9 @@
 """A hand that stands still is told that it is elsewhere, so that it does not stand there for good.
 
 A policy without memory answers the same to the same view. Where its answer is to stay, beside a block that it did not
-grasp, nothing will ever change: most failures of the weights trained here end so (docs/weights.md). Told a place some
-centimetres away it moves on, and comes back from another side. No such rule is in the paper or in the released code;
-released weights are played without it.
+grasp, nothing will ever change: most failures of the weights trained here end so (docs/weights-history.md). Told a
+place some centimetres away it moves on, and comes back from another side. No such rule is in the paper or in the
+released code; released weights are played without it.
 """
 
 from __future__ import annotations
