@@ -85,6 +85,36 @@ def test_weights_that_started_from_zero_are_trained_on_as_the_new_recipe_says(tm
             assert begun.config.head.start == wanted
 
 
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_a_share_of_the_given_weights_is_kept_in_what_is_exported(run: Path, tmp_path: Path, ema: float) -> None:
+    given = dict(read_model(run / MODEL).model.named_parameters())
+    exported, losses = {}, []
+    for keep in (0.0, 0.25):
+        recipe = replace(RECIPE, keep=keep, ema=ema, learning_rate=0.01)
+        begun = trainer(read_initial(str(run), "all", tiny_config()), recipe)
+        losses.append([begun.advance().loss, begun.advance().loss])
+        with Session(tmp_path / f"keep-{keep}", begun) as session:
+            session.save()
+        exported[keep] = dict(read_model(tmp_path / f"keep-{keep}" / MODEL).model.named_parameters())
+        before = {name: p.detach().clone() for name, p in begun.model.named_parameters()}
+        with begun.exported():
+            shown = {name: p.detach().clone() for name, p in begun.model.named_parameters()}
+        assert all(torch.equal(shown[name], p) for name, p in exported[keep].items())
+        assert all(torch.equal(before[name], p) for name, p in begun.model.named_parameters())
+    assert losses[0] == losses[1]
+    trained = exported[0.0]
+    assert not torch.allclose(trained["head.adapter.weight"], given["head.adapter.weight"], atol=1e-3)
+    for name, weight in exported[0.25].items():
+        assert torch.allclose(weight, 0.75 * trained[name] + 0.25 * given[name], atol=1e-6), name
+
+
+def test_without_given_weights_there_is_nothing_to_keep(run: Path) -> None:
+    recipe = replace(RECIPE, keep=0.5)
+    for initial in (None, read_initial(str(run), "body", tiny_config())):
+        with pytest.raises(UsageError, match=r"keep 0.5: there is nothing to keep of without --init and"):
+            trainer(initial, recipe)
+
+
 def test_a_models_own_located_stages_go_on(tmp_path: Path) -> None:
     now = seeing()
     assert now.backbone.convnet

@@ -108,6 +108,9 @@ class Recipe:
     gripper next opens or closes. It is read off the language model's latents and not kept; the eyes' own likewise."""
     ema: float = 0.0
     """Decay of the moving average of the weights that is exported; 0 exports the weights themselves."""
+    keep: float = 0.0
+    """Share of the weights given by --init in those that are exported (Wortsman et al., arXiv 2109.01903): training on
+    few demonstrations then forgets less of what they do not show."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes of the images."""
     seed: int = 0
@@ -136,6 +139,7 @@ class Recipe:
         )
         _require(self.start in get_args(Start), "start", self.start, " or ".join(get_args(Start)))
         _require(0 <= self.ema < 1, "ema", self.ema, "0 (off) up to, not including, 1")
+        _require(0 <= self.keep < 1, "keep", self.keep, "0 (none) up to, not including, 1")
         _require(self.seed >= 0, "seed", self.seed, "0 or more")
         _require(self.schedule in get_args(Schedule), "schedule", self.schedule, " or ".join(get_args(Schedule)))
         _require(self.freeze in get_args(Freeze), "freeze", self.freeze, ", ".join(get_args(Freeze)))
@@ -157,8 +161,10 @@ class Recipe:
 
     def identity(self) -> dict[str, Any]:
         """Return what two sessions of one run must agree on: ``steps`` only where the schedule depends on it."""
-        fields = asdict(self)
-        return fields if self.schedule == "cosine" else {k: v for k, v in fields.items() if k != "steps"}
+        free = {"steps"} if self.schedule == "constant" else set()
+        if not self.keep:  # a run begun before it was thought of had none
+            free.add("keep")
+        return {key: value for key, value in asdict(self).items() if key not in free}
 
 
 def _require(holds: bool, name: str, value: object, expected: str) -> None:

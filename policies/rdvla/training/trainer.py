@@ -102,6 +102,7 @@ class Trainer:
             self.initial_sha256 = digest(self.model)
             initial.fit(self.model, data.statistics)
         self.model.to(self.device).train()
+        self.kept = _kept(recipe, self.model, initial)
         self.trained = _trainable(self.model, recipe.freeze)
         if recipe.goal_weight:
             _require_goals(data, "goal_weight")
@@ -179,13 +180,23 @@ class Trainer:
             self._averaging(list(self.average.values()), list(self.trained.values()), 0)
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Put the averages in the weights' place for a while, if the recipe averages."""
+    def exported(self) -> Iterator[None]:
+        """Put the weights to export in the place of those being trained for a while."""
         self._swap()
+        parameters = dict(self.model.named_parameters()) if self.kept else {}
+        own = {name: parameter.data for name, parameter in parameters.items()}
+        for name, parameter in parameters.items():
+            parameter.data = self._mixed(name, own[name])
         try:
             yield
         finally:
+            for name, parameter in parameters.items():
+                parameter.data = own[name]
             self._swap()
+
+    def _mixed(self, name: str, weight: Tensor) -> Tensor:
+        """Return what is exported of a weight, of which the recipe may keep some as it was given."""
+        return torch.lerp(weight, self.kept[name], self.recipe.keep) if self.kept else weight
 
     def _swap(self) -> None:
         for name, average in self.average.items():
@@ -193,9 +204,10 @@ class Trainer:
             parameter.data, self.average[name] = average, parameter.data
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights to export: all of the model's, the trained ones averaged if the recipe says so."""
+        """Return the weights to export: all of the model's, averaged and mixed with those given as the recipe says."""
         average = {name: p for name, p in self.average.items() if not name.startswith(SCAFFOLD)}
-        return {name: p.detach() for name, p in self.model.named_parameters()} | average
+        trained = {name: p.detach() for name, p in self.model.named_parameters()} | average
+        return {name: self._mixed(name, weight) for name, weight in trained.items()}
 
     def _parameters(self) -> dict[str, nn.Parameter]:
         """Return all parameters by name, the scaffold's among them."""
@@ -236,6 +248,19 @@ class Trainer:
             }
         )
         self.step = state.step
+
+
+def _kept(recipe: Recipe, model: RdvlaModel, initial: Initial | None) -> dict[str, Tensor]:
+    """Return the weights of ``model`` as they were given, where the recipe keeps a share of them.
+
+    Raises:
+        UsageError: not all of them were given.
+    """
+    if not recipe.keep:
+        return {}
+    if initial is None or initial.parts != "all":
+        raise UsageError(f"keep {recipe.keep:g}: there is nothing to keep of without --init and --init-parts all")
+    return {name: p.detach().clone() for name, p in model.named_parameters()}
 
 
 def _scaffold(recipe: Recipe, config: RdvlaConfig) -> nn.ModuleDict:

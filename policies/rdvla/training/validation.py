@@ -46,7 +46,7 @@ class Validation:
         trainer, recipe = self._trainer, self._trainer.recipe
         depth = 0 if recipe.eyes_steps and trainer.step <= recipe.eyes_steps else recipe.mean_depth
         total = 0.0
-        with trainer.averaged():
+        with trainer.exported():
             for first in range(0, len(self._frames), BATCH):
                 batch = collate(self.data, self._frames[first : first + BATCH], trainer.interface, trainer.device)
                 loss = trainer.loss(batch, depth, generator("rdvla-validation", first))
