@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from rdvla_bench.arithmetic import portable_process
 from rdvla_bench.errors import nearest
 
 COMMANDS = {
@@ -25,6 +26,10 @@ COMMANDS = {
 }
 
 
+PLAYING = ("run", "demos", "replay", "film", "gate")
+"""Those whose results are to be the same on every machine."""
+
+
 def main() -> int:
     """Hand the rest of the line to the command."""
     name, rest = (sys.argv[1] if len(sys.argv) > 1 else "--help"), sys.argv[2:]
@@ -35,6 +40,8 @@ def main() -> int:
     if name not in COMMANDS:
         print(f"no command '{name}'.{nearest(name, COMMANDS)} (rdvla-bench --help)", file=sys.stderr)
         return 2
+    if name in PLAYING:
+        portable_process()
     status: int = import_module(f"rdvla_bench.commands.{name}").main(rest)
     return status
 

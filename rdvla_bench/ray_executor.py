@@ -19,6 +19,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from rdvla_bench.arithmetic import worker_env
 from rdvla_bench.errors import InfraFault, RdvlaBenchError, UsageError
 from rdvla_bench.limits import Limits
 from rdvla_bench.phase import PhaseFile, Status
@@ -146,7 +147,7 @@ class Crew:
     ) -> None:
         """Prepare; nothing is started yet."""
         self._job, self._suites, self._schedule, self._limits = job, list(suites), schedule, limits
-        self._runtime_env = {"env_vars": {**_ONE_THREAD, **env_vars}}
+        self._runtime_env = {"env_vars": {**_ONE_THREAD, **worker_env(), **env_vars}}
         self._server = self._start_server(max_batch) if shared else None
         self._hands: dict[str, Hand] = {}
         self._attempts: Counter[Episode] = Counter()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rdvla_bench.arithmetic import Arithmetic, arithmetic
 from rdvla_bench.env import BenchEnv
 from rdvla_bench.errors import MissingExtra, UsageError
 from rdvla_bench.policy import Policy
@@ -48,6 +49,7 @@ class Greeting:
     policy_hash: str
     versions: dict[str, str]
     gl: dict[str, str]  # renderer and canary frame; empty for a policy that sees no pixels
+    arithmetic: Arithmetic
     host: str
     pid: int
 
@@ -109,6 +111,7 @@ class Worker:
             policy_hash=self.policy.card.hash,
             versions=versions(),
             gl=runtime.describe() if runtime else {},
+            arithmetic=arithmetic(),
             host=os.uname().nodename,
             pid=os.getpid(),
         )

@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from rdvla_bench.arithmetic import PORTABLE
+
+for name, value in PORTABLE.items():  # as the commands do that play episodes; read when numpy and torch are loaded
+    os.environ.setdefault(name, value)
+
 FAKES = str(Path(__file__).parent / "fakes")
 sys.path.insert(0, FAKES)
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [FAKES, os.environ.get("PYTHONPATH", "")]))

@@ -101,7 +101,7 @@ class DemoFolder:
                 "policy_card": greeting.policy_card,
                 "versions": greeting.versions,
                 "gl": greeting.gl,
-                "machine": machine(),
+                "machine": machine() | {"arithmetic": greeting.arithmetic},
                 "git_commits": [],
             }
         self.check(greeting)
@@ -115,7 +115,8 @@ class DemoFolder:
         Raises:
             RunMismatch: it differs in its expert, renderer or a decisive version.
         """
-        if differs := differences(self.about["circumstances"], _circumstances(greeting)):
+        there = {"arithmetic": "native"} | self.about["circumstances"]  # of folders that do not tell
+        if differs := differences(there, _circumstances(greeting)):
             raise RunMismatch(self.out, [*differs, f"worker on {greeting.host}"])
 
     def missing(self, episodes: Iterable[Episode]) -> list[Episode]:
@@ -182,6 +183,7 @@ def _circumstances(greeting: Greeting) -> dict[str, str]:
     return {
         "policy_card": greeting.policy_hash,
         "gl canary": greeting.gl.get("canary_sha256", ""),
+        "arithmetic": greeting.arithmetic,
         **{name: greeting.versions.get(name, "") for name in DECISIVE},
     }
 

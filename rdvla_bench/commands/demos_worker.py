@@ -90,6 +90,7 @@ class Recorder(Worker):
             policy_hash=greeting.policy_hash,
             versions=versions(),
             gl=runtime.describe() if runtime else {},
+            arithmetic=greeting.arithmetic,
             host=greeting.host,
             pid=greeting.pid,
         )

@@ -52,13 +52,14 @@ class RunFolder:
         """Write run.json from the first worker's greeting; hold every other worker against it.
 
         Raises:
-            RunMismatch: another policy card, renderer or decisive version than the run began with.
+            RunMismatch: another policy card, renderer, arithmetic or decisive version than the run began with.
         """
         from rdvla_bench.provenance import DECISIVE, check_pins
 
         here = {
             "policy_card": greeting.policy_hash,
             "gl canary": greeting.gl.get("canary_sha256", ""),
+            "arithmetic": greeting.arithmetic,
             **{name: greeting.versions.get(name, "") for name in DECISIVE},
         }
         if not self.run:
@@ -68,6 +69,7 @@ class RunFolder:
         there = {
             "policy_card": self.run["policy_hash"],
             "gl canary": self.run["gl"].get("canary_sha256", ""),
+            "arithmetic": self.run["machine"].get("arithmetic", "native"),
             **{name: self.run["versions"].get(name, "") for name in DECISIVE},
         }
         differs = differences(there, here)
@@ -93,7 +95,7 @@ class RunFolder:
             "protocol_hash": plan.protocol.hash,
             "versions": greeting.versions,
             "gl": greeting.gl,
-            "machine": machine(),
+            "machine": machine() | {"arithmetic": greeting.arithmetic},
             "git_commit": git_commit(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
         }
