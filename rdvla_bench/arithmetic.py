@@ -11,7 +11,7 @@ Non-obvious:
   (``portable_process``); a worker on Ray gets them from the process that starts it (``worker_env``).
 - A variable that the user has set stays, and ``RDVLA_BENCH_ARITHMETIC=native`` leaves all alone. One run folder never
   holds episodes of both kinds: each worker says which it is, and is held to it.
-- Training keeps the processor's own kernels: 40 steps take 25 s of CPU, 40 s otherwise, and bits depend on the threads too.
+- Training keeps the processor's own kernels: 40 steps take 25 s of CPU, 40 s otherwise, and bits depend on threads too.
 """
 
 from __future__ import annotations
