@@ -223,10 +223,10 @@ def test_what_takes_one_run_names_those_of_a_mix(tmp_path: Path, capsys: pytest.
 def test_the_quick_slice_is_what_it_says() -> None:
     libero, calvin = make_plans(RunArguments("hold"))
     assert [suite.name for suite in libero.suites] == list(slices.GROUPS["libero"])
-    assert set(libero.tasks.values()) == {(0, 2, 4, 6, 8)}
-    assert (libero.n_episodes, libero.n_planned) == (1, 20)
+    assert set(libero.tasks.values()) == {(0, 3, 6, 9)}
+    assert (libero.n_episodes, libero.n_planned) == (1, 16)
     assert [suite.name for suite in calvin.suites] == ["calvin_d"]
-    assert (calvin.n_episodes, calvin.n_planned) == (20, 20)
+    assert (calvin.n_episodes, calvin.n_planned) == (12, 12)
 
 
 def test_the_full_benchmark_is_what_the_quick_slice_is_cut_from() -> None:
