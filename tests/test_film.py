@@ -12,6 +12,7 @@ import pytest
 from rdvla_fakes import CARD, FakeEnv
 
 from rdvla_bench import Episode, Outcome
+from rdvla_bench.arithmetic import arithmetic
 from rdvla_bench.commands.film import main as film
 from rdvla_bench.commands.film_choice import Choice, Shown, choose
 from rdvla_bench.commands.film_episode import Caption, Filmed, Frame
@@ -217,6 +218,22 @@ def test_a_run_of_several_benchmarks_makes_one_index(played: Path, tmp_path: Pat
     assert "fake_pair-t00-s000-r0.mp4" in text
 
 
+def test_several_runs_of_different_suites_make_one_index_too(
+    played: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("imageio_ffmpeg")
+    two = [str(played / "fake"), str(played / "pair")]
+    assert film([*two, "--outcomes", "1", "--out", str(tmp_path / "films")]) == 0
+    assert film([str(played), "--outcomes", "1", "--out", str(tmp_path / "one")]) == 0
+    assert contents(tmp_path / "films") == contents(tmp_path / "one")
+    capsys.readouterr()
+    assert "name it with --out" in refusal(capsys, *two)
+    again = [two[0], str(shutil.copytree(played / "fake", tmp_path / "again"))]
+    assert "both hold fake_suite" in refusal(capsys, *again, "--out", str(tmp_path / "both"))
+    assert not (tmp_path / "both").exists()
+    assert "name a run folder" in refusal(capsys)
+
+
 def test_one_episode_is_filmed_in_full(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = read_records(folder)["fake_suite-t01-s000-r0"].result.steps
     assert replay([str(folder), "fake_suite-t01-s000-r0", "--video", str(folder / "a.mp4")]) == 0
@@ -253,6 +270,20 @@ def test_a_replay_that_differs_is_not_filmed_and_the_index_says_so(
     text = (tmp_path / "films" / INDEX).read_text()
     assert "| not filmed: the replay differs in state_sha256 |" in text
     assert not (tmp_path / "films" / "fake_suite-t00-s000-r0.mp4").exists()
+
+
+def test_a_replay_that_differs_tells_of_another_arithmetic(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = folder / EPISODES
+    true = read_records(folder)["fake_suite-t00-s000-r0"].result.state_sha256
+    ledger.write_text(ledger.read_text().replace(true, "0" * 64))
+    assert replay([str(folder), "fake_suite-t00-s000-r0"]) == 1
+    assert "arithmetic" not in capsys.readouterr().out
+    path = folder / "run.json"
+    here = arithmetic()
+    there = "native" if here == "portable" else "portable"
+    path.write_text(path.read_text().replace(f'"arithmetic": "{here}"', f'"arithmetic": "{there}"'))
+    assert replay([str(folder), "fake_suite-t00-s000-r0"]) == 1
+    assert f"recorded with {there} arithmetic on " in capsys.readouterr().out
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""``python -m rdvla_bench.film RUN``: small films of a run's first successes and failures, with an index."""
+"""``python -m rdvla_bench.film RUN [RUN ...]``: small films of a run's first successes and failures, with an index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rdvla_bench.commands.film_choice import Choice, choose
 from rdvla_bench.commands.film_episode import Caption
 from rdvla_bench.commands.film_index import INDEX, Entry, Page, demand_ours, strangers, write_index
 from rdvla_bench.commands.film_small import PICTURES_HZ, SPEED, demand_encoder, every, holds, write_small
-from rdvla_bench.commands.replay import COMPARED, replay_episode
+from rdvla_bench.commands.replay import COMPARED, hint_at_arithmetic, replay_episode
 from rdvla_bench.errors import UsageError
 from rdvla_bench.ledger import ACTIONS, actions_path, read_records, read_run
 from rdvla_bench.record import Record
@@ -26,17 +26,17 @@ DECISIVE = tuple(name for name in COMPARED if name != "frames_sha256")
 
 @dataclass(frozen=True)
 class FilmArguments:
-    """Film the first successes and failures of each suite of a run, small enough for a repository.
+    """Film the first successes and failures of each suite of one or more runs, small enough for a repository.
 
     The recorded actions are played again; no policy is loaded. The same command again makes what is missing.
     """
 
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run folder; also one of several benchmarks (OUT/libero, OUT/calvin)."""
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run folders of different suites; also one of several benchmarks (OUT/libero, OUT/calvin)."""
     outcomes: int = 5
     """How many successes, and how many failures, of each suite."""
     out: Path | None = None
-    """Folder of the films and of their index.md; by default RUN/videos, to which boards link."""
+    """Folder of the films and of their index.md; by default RUN/videos, to which boards link. Needed for several runs."""
     spread: bool = False
     """Take one episode of every task before a second of any, instead of the first ones of the plan."""
 
@@ -66,8 +66,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     if arguments.outcomes < 1:
         raise UsageError(f"--outcomes {arguments.outcomes}: expected at least 1")
-    out = arguments.out or arguments.run / "videos"
-    sources = [_read(folder, arguments.outcomes, is_spread=arguments.spread) for folder in _folders(arguments.run)]
+    out = _out(arguments)
+    folders = [folder for run in arguments.runs for folder in _folders(run)]
+    sources = [_read(folder, arguments.outcomes, is_spread=arguments.spread) for folder in folders]
+    _demand_different_suites(sources)
     missing = _missing(sources, out)
     if missing:
         demand_encoder()
@@ -88,6 +90,35 @@ def main(argv: list[str] | None = None) -> int:
     if others:
         print(f"not in the index, of other runs or choices, yours to delete: {', '.join(others)}")
     return 1 if n_differing else 0
+
+
+def _out(arguments: FilmArguments) -> Path:
+    """Return the folder of the films.
+
+    Raises:
+        UsageError: no run is named, or several and no folder.
+    """
+    if not arguments.runs:
+        raise UsageError("no run to film: name a run folder (python -m rdvla_bench.film RUN)")
+    if arguments.out is None and len(arguments.runs) > 1:
+        raise UsageError(f"films of {len(arguments.runs)} runs have no folder of their own: name it with --out")
+    return arguments.out or arguments.runs[0] / "videos"
+
+
+def _demand_different_suites(sources: list[Source]) -> None:
+    """Check that no two runs have episodes of one name.
+
+    Raises:
+        UsageError: a suite is in two runs.
+    """
+    first: dict[str, Path] = {}
+    for source in sources:
+        for choice in source.choices:
+            if (other := first.setdefault(choice.suite, source.folder)) != source.folder:
+                raise UsageError(
+                    f"{other} and {source.folder} both hold {choice.suite}, and films are named by episode: film them "
+                    "into two folders, each with an --out of its own"
+                )
 
 
 def _folders(run: Path) -> list[Path]:
@@ -156,7 +187,7 @@ def _film(source: Source, entry: Entry, out: Path) -> Entry:
     differing = [name for name in DECISIVE if getattr(replayed, name) != getattr(record.result, name)]
     if differing:
         last = replayed.error.strip().splitlines()[-1:]
-        trouble = " ".join([f"the replay differs in {', '.join(differing)}", *last])
+        trouble = " ".join([f"the replay differs in {', '.join(differing)}", *last, *hint_at_arithmetic(source.run)])
         print(f"{record.episode.id}: not filmed, {trouble}")
         return replace(entry, trouble=trouble)
     caption = Caption("", record.result.outcome, record.result.steps, record.result.depths, PICTURES_HZ * SPEED)

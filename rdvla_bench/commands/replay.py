@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from rdvla_bench.arithmetic import SWITCH, arithmetic
 from rdvla_bench.commands.cli import command
 from rdvla_bench.commands.film_episode import Caption, Filmed, Frame, write_video
 from rdvla_bench.errors import MissingExtra, UnknownName, UsageError
@@ -70,9 +71,20 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{name} differs: recorded {getattr(record.result, name)}, replayed {getattr(replayed, name)}")
     if replayed.error:
         print(replayed.error)
+    for hint in hint_at_arithmetic(run) if differing else ():
+        print(hint)
     if not differing:
         print(f"{arguments.episode}: {replayed.outcome} after {replayed.steps} steps, identical to the recording")
     return 1 if differing else 0
+
+
+def hint_at_arithmetic(run: dict[str, Any]) -> list[str]:
+    """Return why a replay may differ where the run calculated otherwise than this process; [] where it did not."""
+    there = run["machine"].get("arithmetic", "native")
+    if there == arithmetic():
+        return []
+    how = f"{SWITCH}=native repeats it there" if there == "native" else f"without {SWITCH} it is repeated"
+    return [f"(recorded with {there} arithmetic on {run['machine'].get('cpu') or 'a processor not told'}: {how})"]
 
 
 def replay_episode(
