@@ -36,7 +36,7 @@ class FilmArguments:
     outcomes: int = 5
     """How many successes, and how many failures, of each suite."""
     out: Path | None = None
-    """Folder of the films and of their index.md; by default RUN/videos, to which boards link. Needed for several runs."""
+    """Folder of the films and of their index.md; by default RUN/videos, to which boards link. Needed for several."""
     spread: bool = False
     """Take one episode of every task before a second of any, instead of the first ones of the plan."""
 
