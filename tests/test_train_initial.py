@@ -20,6 +20,7 @@ from rdvla_bench.policies import rdvla  # noqa: E402
 from rdvla_bench.policies.rdvla.checkpoint import load  # noqa: E402
 from rdvla_bench.policies.rdvla.conventions import Rotation, proprio_width  # noqa: E402
 from rdvla_bench.policies.rdvla.model import untrained  # noqa: E402
+from rdvla_bench.policies.rdvla.shipped_weights import named  # noqa: E402
 from rdvla_bench.policies.rdvla.statistics import Bounds, Statistics  # noqa: E402
 from rdvla_bench.policies.rdvla.trained import TrainedInterface  # noqa: E402
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, read_model, write_model  # noqa: E402
@@ -52,6 +53,13 @@ def test_a_run_starts_from_the_weights_of_another(run: Path) -> None:
         assert all(torch.equal(p, trained[name]) for name, p in begun.model.named_parameters())
     assert begun.advance().loss > 0
     assert begun.trained["head.gamma_adapt"].requires_grad
+
+
+def test_weights_of_the_package_are_given_by_their_name() -> None:
+    shipped = named("rdvla-nano-libero")
+    sizes = read_model(shipped.path).model.config
+    by_name, by_path = (read_initial(source, "all", sizes) for source in (shipped.name, str(shipped.path)))
+    assert all(torch.equal(p, by_path.weights[name]) for name, p in by_name.weights.items())
 
 
 def test_the_backbone_alone_leaves_head_and_proprio_projector_fresh(run: Path) -> None:

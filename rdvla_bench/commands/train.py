@@ -52,8 +52,8 @@ class TrainArguments:
     recipe: Annotated[Recipe, tyro.conf.arg(name="")] = field(default_factory=Recipe)
     """What determines the weights."""
     init: str | None = None
-    """Weights to start from instead of drawn ones: a model.safetensors or run folder of ours, or a released checkpoint
-    (folder or hf://owner/name)."""
+    """Weights to start from instead of drawn ones: a model.safetensors or run folder of ours, weights of the package
+    by their name (rdvla-bench list weights), or a released checkpoint (folder or hf://owner/name)."""
     init_parts: Literal["all", "backbone", "body"] = "all"
     """Which of them: all, the backbone alone with a fresh head and proprio projector, or the body: all but the head."""
     lerobot: LerobotOptions = field(default_factory=LerobotOptions)

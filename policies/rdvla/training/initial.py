@@ -14,6 +14,7 @@ from rdvla_bench.plan import differences
 from rdvla_bench.policies.rdvla.checkpoint import HUB, read_weights
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.model import RdvlaModel
+from rdvla_bench.policies.rdvla.shipped_weights import installed
 from rdvla_bench.policies.rdvla.statistics import Statistics
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, is_trained_here, read_model, require_same
 from rdvla_bench.policies.rdvla.training.rescaling import rescale
@@ -59,14 +60,15 @@ class Initial:
 
 
 def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
-    """Read a model file or run folder of ours, a released folder, or ``hf://owner/name``, for a model of ``sizes``.
+    """Read a model of ``sizes`` from our file, run folder or package (by name), a released folder, ``hf://owner/name``.
 
     Taps, located stages and tokenizer are the source's: weights mean nothing with others.
 
     Raises:
         UsageError: it cannot be read, or is of other sizes; names the first.
     """
-    path = Path(source).expanduser()
+    shipped = installed().get(source)
+    path = shipped.path if shipped else Path(source).expanduser()
     file = path / MODEL if path.is_dir() else path
     vocabulary, statistics = "", None
     if source.startswith(HUB) or (path.is_dir() and not is_trained_here(file)):
