@@ -13,6 +13,7 @@ from rdvla_bench.arithmetic import PORTABLE
 
 for name, value in PORTABLE.items():  # as the commands do that play episodes; read when numpy and torch are loaded
     os.environ.setdefault(name, value)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other on busy cores take 20 times as long
 
 FAKES = str(Path(__file__).parent / "fakes")
 sys.path.insert(0, FAKES)
