@@ -32,7 +32,7 @@ class Options:
     alpha: float = 0.05
     """Chance of either wrong verdict."""
     exact: bool = False
-    """Instead: every episode's result must be the same, to the bit. For deterministic policies on like machines."""
+    """Instead: every episode's result must be the same, to the bit. For deterministic policies, with one arithmetic."""
     max_mean_depth: float | None = None
     """Ceiling on the mean depth a query."""
     max_model_ms: float | None = None
