@@ -60,6 +60,8 @@ def test_weights_of_the_package_are_given_by_their_name() -> None:
     sizes = read_model(shipped.path).model.config
     by_name, by_path = (read_initial(source, "all", sizes) for source in (shipped.name, str(shipped.path)))
     assert all(torch.equal(p, by_path.weights[name]) for name, p in by_name.weights.items())
+    with pytest.raises(CheckpointError, match=r"called 'rdvla-nano-libro'\. Did you mean 'rdvla-nano-libero'"):
+        read_initial("rdvla-nano-libro", "all", sizes)
 
 
 def test_the_backbone_alone_leaves_head_and_proprio_projector_fresh(run: Path) -> None:

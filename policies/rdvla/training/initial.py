@@ -10,11 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from rdvla_bench.errors import nearest
 from rdvla_bench.plan import differences
 from rdvla_bench.policies.rdvla.checkpoint import HUB, read_weights
 from rdvla_bench.policies.rdvla.config import RdvlaConfig
 from rdvla_bench.policies.rdvla.model import RdvlaModel
-from rdvla_bench.policies.rdvla.shipped_weights import installed
+from rdvla_bench.policies.rdvla.shipped_weights import installed, is_bare_name
 from rdvla_bench.policies.rdvla.statistics import Statistics
 from rdvla_bench.policies.rdvla.training.checkpoints import CheckpointError, is_trained_here, read_model, require_same
 from rdvla_bench.policies.rdvla.training.rescaling import rescale
@@ -68,6 +69,11 @@ def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
         UsageError: it cannot be read, or is of other sizes; names the first.
     """
     shipped = installed().get(source)
+    if shipped is None and is_bare_name(source):
+        raise CheckpointError(
+            f"no file, folder or weights of the package are called '{source}'.{nearest(source, installed())} "
+            f"(of the package: {', '.join(installed())})"
+        )
     path = shipped.path if shipped else Path(source).expanduser()
     file = path / MODEL if path.is_dir() else path
     vocabulary, statistics = "", None
