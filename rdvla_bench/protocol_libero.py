@@ -7,6 +7,7 @@ from dataclasses import replace
 from rdvla_bench.protocol_card import ProtocolCard
 
 _STEPS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "libero_10": 520, "libero_90": 400}
+_FOUR = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
 _STEPS_SOURCE = "moojink/openvla-oft@213c5ff experiments/robot/libero/run_libero_eval.py TASK_MAX_STEPS"
 _SETTLE = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 _GRIPPER = "-1 open, +1 close (robosuite 1.4.0 PandaGripper)"
@@ -101,11 +102,7 @@ _PRO_CARD = replace(
     _PAIRED,
     name="libero-pro/paired@1",
     summary="LIBERO-PRO's caps, which are OpenVLA-OFT's; each episode's fixtures drawn from its own seed",
-    max_steps={
-        f"{suite}_{kind}": _STEPS[suite]
-        for suite in ("libero_spatial", "libero_object", "libero_goal", "libero_10")
-        for kind in ("swap", "object", "task", "lan")
-    },
+    max_steps={f"{suite}_{kind}": _STEPS[suite] for suite in _FOUR for kind in ("swap", "object", "task", "lan")},
     sources={
         **_PAIRED.sources,
         "max_steps": f"{_PRO} TASK_MAX_STEPS",
@@ -113,4 +110,11 @@ _PRO_CARD = replace(
     },
 )
 
-LIBERO_CARDS = (_PAIRED, _OPENVLA_OFT, _OPENPI_CARD, _LEROBOT_CARD, _PRO_CARD)
+_VAL_CARD = replace(
+    _PAIRED,
+    name="libero-val/paired@1",
+    summary="starts drawn from each task's own samplers, none of the benchmark's: to choose settings and weights on",
+    max_steps={f"{suite}_val": _STEPS[suite] for suite in _FOUR},
+)
+
+LIBERO_CARDS = (_PAIRED, _OPENVLA_OFT, _OPENPI_CARD, _LEROBOT_CARD, _PRO_CARD, _VAL_CARD)

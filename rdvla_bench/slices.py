@@ -15,6 +15,7 @@ from rdvla_bench.suite import Suite
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "libero": ("libero_spatial", "libero_object", "libero_goal", "libero_10"),  # the four that papers average
+    "libero_val": ("libero_spatial_val", "libero_object_val", "libero_goal_val", "libero_10_val"),  # to choose settings
     "calvin": ("calvin_d",),  # ABC -> D: evaluation is in scene D
 }
 """Short name -> suites."""

@@ -42,6 +42,7 @@ class Suite:
     extra: str  # the pip extra that installs its simulator
     runtime: str = ""  # module with worker_env() and describe(): chooses and names the renderer of a process
     n_instructions: int = 1  # an episode; above 1 it is a chain
+    files: str = ""  # the suite whose scene files it plays; "" for its own
     control_hz: int = 20  # control steps a second of simulated time
     settings: Mapping[str, Literal["path", "text"]] = field(default_factory=dict)  # --env keys its environment takes
     demo_starts: str = ""  # "module:function" of demonstrations' start states, never the benchmark's; "" for none

@@ -27,6 +27,7 @@ from rdvla_bench.suite import Suite
 from rdvla_bench.types import Observation
 
 _PLACEMENT = "placement"
+_N_PLACEMENTS = 1 << 63
 _CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}  # ours -> the model's
 _CHARACTERS = string.ascii_letters + string.digits + " ,.;:!?'\"()-_/"
 # generous limits of the proprioception: 10 m, a full turn (an angle is 2 acos w), 1 m
@@ -74,7 +75,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         self.action_space = spaces.Box(-1.0, 1.0, (len(self.suite.actions),), np.float32)
         self._size = self.card.image_size or self.suite.cameras["agentview"][0]
         self.observation_space = _observation_space(self.cameras, self._size)
-        self.scene = Scene(suite, self.suite.tasks[task].name)
+        self.scene = Scene(self.suite.files or suite, self.suite.tasks[task].name)
         self._view = PrivilegedView(self.scene.env) if privileged else None
         self._context: OffscreenContext | None = None
         if self.cameras or render_mode:
@@ -93,13 +94,16 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
         ``options={"placement": k}``, any k from 0, draws objects and fixtures anew from the task's own placement
         samplers instead, with a seed of its own: for training, as no saved state is used. The seed then plays no part.
-        What is not given is drawn from ``self.np_random``: first the init state, then the fixtures' seed.
+        What is not given is drawn from ``self.np_random``: first the init state, then the fixtures' seed; in a suite
+        whose starts are placements, the placement.
 
         Raises:
             UsageError: an unknown option, both options, or a number outside its range.
         """
         super().reset(seed=seed)
         start = self._start(dict(options or {}))
+        if start is None and self.suite.start_option == _PLACEMENT:
+            start = _PLACEMENT, int(self.np_random.integers(_N_PLACEMENTS))
         if start is not None and start[0] == _PLACEMENT:
             self.scene.place(stream(derive_seed(_PLACEMENT, self.suite.name, self.task, start[1], bits=32)))
         else:
@@ -186,7 +190,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     def _start(self, wanted: dict[str, Any]) -> tuple[str, int] | None:
         """Return which start state is asked for as (option, number), or None."""
-        allowed = {self.suite.start_option: len(self.scene.init_states), _PLACEMENT: 1 << 63}
+        allowed = {self.suite.start_option: len(self.scene.init_states), _PLACEMENT: _N_PLACEMENTS}
         for name in wanted:
             if name not in allowed:
                 raise UnknownName("reset option", name, allowed, "reset(options=...)")
