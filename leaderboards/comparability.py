@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rdvla_bench.arithmetic import arithmetic_of
 from rdvla_bench.errors import UsageError
 from rdvla_bench.leaderboards.paired import Pairing, pair, pair_repetitions
 from rdvla_bench.leaderboards.run_folder import Run
@@ -100,6 +101,12 @@ def warnings(a: Entry, b: Entry) -> list[str]:
         versions = [m["versions"].get(name, "absent") for m in (there, here)]
         if versions[0] != versions[1]:
             said.append(f"{name} differs: {versions[0]} in {a.letter}, {versions[1]} in {b.letter}.")
+    calculated = [arithmetic_of(manifest) for manifest in (there, here)]
+    if calculated[0] != calculated[1]:
+        said.append(
+            f"{a.letter} was calculated with {calculated[0]} arithmetic, {b.letter} with {calculated[1]}: the same "
+            "network may play an episode otherwise."
+        )
     seen = [sorted({r.result.appearance for r in entry.run.records} - {""}) for entry in (a, b)]
     if seen[0] and seen[1] and seen[0] != seen[1]:
         drawn = [f"{', '.join(values)} in {entry.letter}" for values, entry in zip(seen, (a, b), strict=True)]

@@ -19,9 +19,10 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 SWITCH = "RDVLA_BENCH_ARITHMETIC"
 
@@ -40,6 +41,12 @@ def arithmetic() -> Arithmetic:
     """Return what this process was started with."""
     is_set = all(os.environ.get(name) == value for name, value in PORTABLE.items())
     return "portable" if is_set and _can_be_portable() else "native"
+
+
+def arithmetic_of(manifest: Mapping[str, Any]) -> Arithmetic:
+    """Return what the episodes of a manifest's folder were calculated with; native where it does not tell."""
+    told: Arithmetic = (manifest.get("machine") or {}).get("arithmetic", "native")
+    return told
 
 
 def worker_env() -> dict[str, str]:

@@ -207,6 +207,14 @@ def test_an_untrained_run_is_warned_of(tmp_path: Path) -> None:
     assert any("A was never trained" in text for text in compared(a, b)[0].warnings)
 
 
+def test_runs_that_calculated_otherwise_are_warned_of(tmp_path: Path) -> None:
+    a, b = folder(tmp_path / "a", {TOY: "ss"}), folder(tmp_path / "b", {TOY: "ss"})
+    assert not any("arithmetic" in text for text in compared(a, b)[0].warnings)
+    file = b / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"machine": {"arithmetic": "portable"}}))
+    assert any("A was calculated with native arithmetic, B with portable" in t for t in compared(a, b)[0].warnings)
+
+
 def test_chains_are_compared_by_length_with_their_shares_in_a_row(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(0, 4, 100)

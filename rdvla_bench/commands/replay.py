@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from rdvla_bench.arithmetic import SWITCH, arithmetic
+from rdvla_bench.arithmetic import SWITCH, arithmetic, arithmetic_of
 from rdvla_bench.commands.cli import command
 from rdvla_bench.commands.film_episode import Caption, Filmed, Frame, write_video
 from rdvla_bench.errors import MissingExtra, UnknownName, UsageError
@@ -80,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def hint_at_arithmetic(run: dict[str, Any]) -> list[str]:
     """Return why a replay may differ where the run calculated otherwise than this process; [] where it did not."""
-    there = run["machine"].get("arithmetic", "native")
+    there = arithmetic_of(run)
     if there == arithmetic():
         return []
     how = f"{SWITCH}=native repeats it there" if there == "native" else f"without {SWITCH} it is repeated"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rdvla_bench.arithmetic import arithmetic_of
 from rdvla_bench.errors import RunMismatch, UsageError
 from rdvla_bench.plan import Plan, differences
 from rdvla_bench.run_set import MEANING, kind_of
@@ -69,7 +70,7 @@ class RunFolder:
         there = {
             "policy_card": self.run["policy_hash"],
             "gl canary": self.run["gl"].get("canary_sha256", ""),
-            "arithmetic": self.run["machine"].get("arithmetic", "native"),
+            "arithmetic": arithmetic_of(self.run),
             **{name: self.run["versions"].get(name, "") for name in DECISIVE},
         }
         differs = differences(there, here)
