@@ -34,8 +34,8 @@ def test_importing_the_package_registers_its_environments() -> None:
     code = "import gymnasium, rdvla_bench; print(sorted(i for i in gymnasium.registry if i.startswith('rdvla_bench/')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     four = ("Libero10", "LiberoGoal", "LiberoObject", "LiberoSpatial")
-    pro = [f"{name}{kind}" for name in four for kind in ("Lan", "Object", "Swap", "Task")]
-    names = ("CalvinA", "CalvinB", "CalvinC", "CalvinD", *four, "Libero90", *pro)
+    more = [f"{name}{kind}" for name in four for kind in ("Lan", "Object", "Swap", "Task", "Val")]
+    names = ("CalvinA", "CalvinB", "CalvinC", "CalvinD", *four, "Libero90", *more)
     assert done.stdout.strip() == str(sorted(f"rdvla_bench/{name}-v0" for name in names))
 
 
