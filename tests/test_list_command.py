@@ -59,7 +59,9 @@ def test_tasks_of_a_broken_suite_are_passed_over(capsys: pytest.CaptureFixture[s
     assert "spoilt" not in {entry["suite"] for entry in listed(capsys, "tasks")["tasks"]}
 
 
-def test_the_tasks_of_libero_libero_pro_and_the_validation_suites_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tasks_of_libero_pro_and_of_the_validation_suites_are_listed_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     tasks = [entry for entry in listed(capsys, "tasks")["tasks"] if str(entry["suite"]).startswith("libero_")]
     assert len(tasks) == 130 + 160 + 40
 
