@@ -3,6 +3,7 @@
 Tasks, scenes, cameras and words are LIBERO's. Start k is ``reset(options={"placement": k})``: objects, fixtures and the
 arm's joints drawn from the task's own samplers, as the benchmark's saved states once were. The draw's seed is derived
 from the suite's name too, so these are no demonstration's starts, which are placements of the suite that is trained on.
+A run's ``--seed`` therefore moves nothing in the scene: it decides the policy's own draws alone.
 """
 
 from __future__ import annotations
