@@ -46,6 +46,7 @@ class Suite:
     control_hz: int = 20  # control steps a second of simulated time
     settings: Mapping[str, Literal["path", "text"]] = field(default_factory=dict)  # --env keys its environment takes
     demo_starts: str = ""  # "module:function" of demonstrations' start states, never the benchmark's; "" for none
+    demo_spread: bool = False  # whether that function takes ``spread``, in m
     demo_alternatives: str = ""  # "module:class" of what a demonstration's frames might be about instead; "" for none
 
     def task_ids(self, wanted: str | None = None) -> tuple[int, ...]:
@@ -81,19 +82,24 @@ class Suite:
                 raise UnknownName("environment setting", key, self.settings, f"suite '{self.name}' takes {takes}")
         return {k: str(Path(v).expanduser().resolve()) if self.settings[k] == "path" else v for k, v in texts.items()}
 
-    def demo_start(self, task: int, seed: int, number: int) -> dict[str, Any]:
+    def demo_start(self, task: int, seed: int, number: int, spread: float = 0.0) -> dict[str, Any]:
         """Return the reset options of demonstration ``number``: another start than any that is evaluated.
 
+        ``spread``: metres by which things may lie further from where the task places them.
+
         Raises:
-            UsageError: the suite is for evaluation alone.
+            UsageError: the suite is for evaluation alone, or has no spread.
         """
         if not self.demo_starts:
             raise UsageError(
                 f"suite '{self.name}' is for evaluation alone and has no demonstrations: choose another suite of "
                 f"{self.benchmark} (rdvla-bench list suites)"
             )
+        if spread and not self.demo_spread:
+            raise UsageError(f"the starts of suite '{self.name}' have no spread: record it without --spread")
+        more = {"spread": spread} if spread else {}
         module, _, attribute = self.demo_starts.partition(":")
-        start: dict[str, Any] = getattr(import_module(module), attribute)(self.name, task, seed, number)
+        start: dict[str, Any] = getattr(import_module(module), attribute)(self.name, task, seed, number, **more)
         return start
 
     def alternatives(self, start: Mapping[str, Any]) -> Alternatives:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import runpy
 import signal
 import sys
 from pathlib import Path
 
 import pytest
 
-from rdvla_bench.arithmetic import PORTABLE
-
-for name, value in PORTABLE.items():  # as the commands do that play episodes; read when numpy and torch are loaded
+# as the commands do that play episodes; numpy reads it when it is loaded, which the package would do
+for name, value in runpy.run_path(str(Path(__file__).parent.parent / "rdvla_bench" / "arithmetic.py"))[
+    "PORTABLE"
+].items():
     os.environ.setdefault(name, value)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other on busy cores take 20 times as long
 

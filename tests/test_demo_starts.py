@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from rdvla_bench.errors import UsageError
 from rdvla_bench.registry import load_suite
 
 
@@ -172,7 +174,7 @@ def test_no_placement_is_an_init_state_of_the_benchmark(suite: str, task: int) -
 
 @pytest.mark.libero
 def test_placement_and_init_state_exclude_each_other(cabinet: Any) -> None:
-    from rdvla_bench.errors import UnknownName, UsageError
+    from rdvla_bench.errors import UnknownName
 
     with pytest.raises(UsageError, match="'init_state' and 'placement' exclude each other"):
         cabinet.reset(options={"init_state": 0, "placement": 0})
@@ -180,3 +182,77 @@ def test_placement_and_init_state_exclude_each_other(cabinet: Any) -> None:
         cabinet.reset(options={"placement": -1})
     with pytest.raises(UnknownName, match="Did you mean 'placement'"):
         cabinet.reset(options={"placemnt": 0})
+
+
+@pytest.mark.libero
+@pytest.mark.parametrize(("suite", "task"), [("libero_10", 3), ("libero_spatial", 5), ("libero_object", 2)])
+def test_a_spread_moves_what_lies_on_the_table_and_nothing_else(suite: str, task: int) -> None:
+    pytest.importorskip("libero")
+    from rdvla_bench.envs.libero.env import LiberoEnv
+
+    env = LiberoEnv(suite, task, cameras=())
+    names = {int(env.scene.model.joint(o.joints[-1]).qposadr[0]): n for n, o in env.scene.env.objects_dict.items()}
+    stacked = {"akita_black_bowl_1": "glazed_rim_porcelain_ramekin_1", "akita_black_bowl_2": "cookies_1"}
+    seen = []
+    for k in range(4):
+        env.reset(options={"placement": k})
+        usual = env.scene.placed
+        env.reset(options={"placement": k, "spread": 0.05})
+        moved = env.scene.placed - usual
+        shifts = {name: moved[address : address + 2].copy() for address, name in names.items()}
+        for address in names:
+            assert not moved[address + 2 : address + 7].any()  # no height, no turn
+            moved[address : address + 2] = 0.0
+        assert not moved.any()  # no arm, drawer or knob
+        seen.append(np.abs(list(shifts.values())))
+        if suite == "libero_spatial":
+            assert all(np.allclose(shifts[top], shifts[base]) for top, base in stacked.items())
+    assert np.max(seen) <= 0.05
+    assert (np.max(seen, axis=0) > 0.01).all()
+    env.close()
+
+
+@pytest.mark.libero
+def test_a_spread_lets_nothing_touch_that_did_not_before() -> None:
+    pytest.importorskip("libero")
+    from rdvla_bench.envs.libero.scene import Scene, stream
+
+    scene = Scene("libero_spatial", load_suite("libero_spatial").tasks[0].name)
+    model, data = scene.model, scene.data
+    bodies = {model.body(o.root_body).id for o in scene.env.objects_dict.values()}
+
+    def touching(k: int, spread: float) -> set[tuple[int, ...]]:
+        scene.place(stream(k), spread)
+        pairs = model.body_rootid[model.geom_bodyid[data.contact.geom]].reshape(-1, 2)
+        return {tuple(sorted(pair)) for pair in pairs.tolist() if bodies.issuperset(pair) and pair[0] != pair[1]}
+
+    for k in range(20):
+        usual = touching(k, 0.0)  # the bowl between plate and ramekin may be on the plate's rim
+        assert touching(k, 0.1) <= usual
+    scene.close()
+
+
+@pytest.mark.libero
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"init_state": 0, "spread": 0.03}, "'spread' goes with 'placement' alone"),
+        ({"spread": 0.03}, "'spread' goes with 'placement' alone"),
+        ({"placement": 0, "spread": 0.3}, "'spread' is 0.3: expected 0 to 0.1 m"),
+        ({"placement": 0, "spread": float("nan")}, "'spread' is nan: expected 0 to 0.1 m"),
+    ],
+)
+def test_a_spread_that_cannot_be_is_refused(cabinet: Any, options: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        cabinet.reset(options=options)
+
+
+def test_a_suite_without_spread_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    from rdvla_bench.demos import main
+
+    assert main(["--out", str(tmp_path), "--suite", "calvin_a", "--spread", "0.03"]) == 2
+    assert "the starts of suite 'calvin_a' have no spread: record it without --spread" in capsys.readouterr().err
+    assert main(["--out", str(tmp_path), "--suite", "libero_goal", "--spread", "3"]) == 2
+    assert "--spread 3.0: expected 0 to 0.1 m" in capsys.readouterr().err
+    assert load_suite("libero_goal").demo_start(2, 1, 4, 0.03) == {"placement": 1_000_004, "spread": 0.03}
+    assert load_suite("libero_goal").demo_start(2, 1, 4) == {"placement": 1_000_004}

@@ -17,6 +17,7 @@ from rdvla_bench.envs.libero import gl
 from rdvla_bench.envs.libero.offscreen import OffscreenContext
 from rdvla_bench.envs.libero.privileged import PrivilegedView
 from rdvla_bench.envs.libero.scene import Scene, full_state, stream
+from rdvla_bench.envs.libero.spread import MAX_SPREAD
 from rdvla_bench.envs.libero.stepper import Stepper
 from rdvla_bench.envs.libero.suites import SUITES
 from rdvla_bench.errors import EnvFault, UnknownName, UnknownTask, UsageError
@@ -27,6 +28,7 @@ from rdvla_bench.suite import Suite
 from rdvla_bench.types import Observation
 
 _PLACEMENT = "placement"
+_SPREAD = "spread"
 _N_PLACEMENTS = 1 << 63
 _CAMERAS = {"agentview": "agentview", "wrist": "robot0_eye_in_hand"}  # ours -> the model's
 _CHARACTERS = string.ascii_letters + string.digits + " ,.;:!?'\"()-_/"
@@ -94,6 +96,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
         ``options={"placement": k}``, any k from 0, draws objects and fixtures anew from the task's own placement
         samplers instead, with a seed of its own: for training, as no saved state is used. The seed then plays no part.
+        ``"spread": m`` beside it lets each thing on the table lie up to m metres further off.
         What is not given is drawn from ``self.np_random``: first the init state, then the fixtures' seed; in a suite
         whose starts are placements, the placement.
 
@@ -101,11 +104,13 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             UsageError: an unknown option, both options, or a number outside its range.
         """
         super().reset(seed=seed)
-        start = self._start(dict(options or {}))
+        wanted = dict(options or {})
+        spread = self._spread(wanted)
+        start = self._start(wanted)
         if start is None and self.suite.start_option == _PLACEMENT:
             start = _PLACEMENT, int(self.np_random.integers(_N_PLACEMENTS))
         if start is not None and start[0] == _PLACEMENT:
-            self.scene.place(stream(derive_seed(_PLACEMENT, self.suite.name, self.task, start[1], bits=32)))
+            self.scene.place(stream(derive_seed(_PLACEMENT, self.suite.name, self.task, start[1], bits=32)), spread)
         else:
             k = int(self.np_random.integers(len(self.scene.init_states))) if start is None else start[1]
             fixture_seed = int(self.np_random.integers(2**32)) if seed is None else seed
@@ -188,12 +193,25 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             if name not in _CAMERAS:
                 raise UnknownName("camera", name, _CAMERAS, f"{suite.name} has {', '.join(_CAMERAS)}")
 
+    def _spread(self, wanted: dict[str, Any]) -> float:
+        """Take the spread in metres out of the options."""
+        if _SPREAD not in wanted:
+            return 0.0
+        if _PLACEMENT not in wanted:
+            raise UsageError(
+                f"reset option '{_SPREAD}' goes with '{_PLACEMENT}' alone: saved states lie where they lie"
+            )
+        spread = float(wanted.pop(_SPREAD))
+        if not 0.0 <= spread <= MAX_SPREAD:
+            raise UsageError(f"reset option '{_SPREAD}' is {spread}: expected 0 to {MAX_SPREAD} m")
+        return spread
+
     def _start(self, wanted: dict[str, Any]) -> tuple[str, int] | None:
         """Return which start state is asked for as (option, number), or None."""
         allowed = {self.suite.start_option: len(self.scene.init_states), _PLACEMENT: _N_PLACEMENTS}
         for name in wanted:
             if name not in allowed:
-                raise UnknownName("reset option", name, allowed, "reset(options=...)")
+                raise UnknownName("reset option", name, (*allowed, _SPREAD), "reset(options=...)")
         if len(wanted) > 1:
             raise UsageError(f"reset options {' and '.join(map(repr, wanted))} exclude each other")
         for name, number in wanted.items():

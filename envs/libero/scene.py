@@ -28,6 +28,7 @@ from rdvla_bench.envs.libero.simulator import (
     mujoco,
     robosuite,
 )
+from rdvla_bench.envs.libero.spread import spread_out
 
 Float = NDArray[np.float64]
 
@@ -108,11 +109,11 @@ class Scene:
         self.draw(rng_state, n_resets=n_resets)
         self._begin(self.init_states[init_state])
 
-    def place(self, rng_state: Any) -> None:
+    def place(self, rng_state: Any, spread: float = 0.0) -> None:
         """Place fixtures and objects as ``np.random`` in ``rng_state`` does; no saved init state is used.
 
         The saved states come from the same placement samplers and from an arm with robosuite's default noise, so this
-        is the task's own distribution.
+        is the task's own distribution; with a ``spread`` in m it is a wider one.
         """
         after = self.draw(rng_state)
         rng = np.random.RandomState()  # the stream that the placement came from goes on
@@ -120,6 +121,8 @@ class Scene:
         drawn = self.env.sim.get_state()
         arm = self.env.robots[0]._ref_joint_pos_indexes
         drawn.qpos[arm] += rng.normal(0.0, _ARM_NOISE, len(arm))
+        if spread:
+            spread_out(self.env, drawn.qpos, spread, rng)
         self._begin(np.concatenate([[0.0], drawn.qpos, np.zeros_like(drawn.qvel)]))
 
     def _begin(self, flattened: Float) -> None:

@@ -34,6 +34,7 @@ def _perturbed(base: Suite, kind: str, words: str = "") -> Suite:
         env_id=base.env_id.replace("-v0", f"{kind.title()}-v0"),
         default_protocol="libero-pro/paired@1",
         demo_starts="",
+        demo_spread=False,
     )
 
 

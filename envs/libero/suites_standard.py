@@ -55,6 +55,7 @@ def _suite(name: str, env_id: str, tasks: str) -> Suite:
         extra="libero",
         runtime="rdvla_bench.envs.libero.gl",
         demo_starts="rdvla_bench.envs.libero.placements:demo_start",
+        demo_spread=True,
     )
 
 

@@ -26,6 +26,7 @@ def _from_other_starts(base: Suite) -> Suite:
         n_starts=_N_STARTS,
         default_protocol="libero-val/paired@1",
         demo_starts="",
+        demo_spread=False,
     )
 
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from rdvla_bench.policy import PolicyCard
     from rdvla_bench.worker import Greeting, Played
 
+MAX_SPREAD = 0.1
+"""Metres; further out, what an instruction says of places is no longer so."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports SIGINT."""
 
@@ -67,6 +69,8 @@ class DemosArguments:
     """Control steps between kept frames; every second step is kept around the gripper's opening and closing."""
     noise: Annotated[NoiseRecipe, tyro.conf.arg(name="noise")] = field(default_factory=NoiseRecipe)
     """The noise on what is executed."""
+    spread: float = 0.0
+    """Metres by which things may lie further from where the task places them, in any direction (LIBERO)."""
     counterfactuals: int = 0
     """Frames of each episode that are stored once more under another task's instruction, with what the expert would
     do then (CALVIN); at most, and 0 for none."""
@@ -90,6 +94,7 @@ class DemoPlan:
     noise: NoiseRecipe
     rule: FrameRule
     image_size: int
+    spread: float
     counterfactuals: int
     driver: str | None
     driver_settings: dict[str, str]
@@ -113,8 +118,10 @@ class DemoPlan:
             "driver_weights_sha256": driver.weights_sha256,
             "recovery": self.recovery.describe(),
         } if driver else {}  # fmt: skip
+        spread = {"spread": self.spread} if self.spread else {}
         return {
             **driven,
+            **spread,
             "expert": self.expert,
             "benchmark": self.suites[0].benchmark,
             "protocol": protocol(self.suites[0].default_protocol).hash,
@@ -144,6 +151,8 @@ def make_plan(arguments: DemosArguments) -> DemoPlan:
     for name in ("episodes", "stride"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} {getattr(arguments, name)}: expected 1 or more")
+    if not 0 <= arguments.spread <= MAX_SPREAD:
+        raise UsageError(f"--spread {arguments.spread}: expected 0 to {MAX_SPREAD} m")
     if arguments.counterfactuals < 0:
         raise UsageError(f"--counterfactuals {arguments.counterfactuals}: expected 0 or more")
     if arguments.counterfactuals and arguments.driver is not None:
@@ -165,13 +174,16 @@ def make_plan(arguments: DemosArguments) -> DemoPlan:
         noise=arguments.noise,
         rule=FrameRule(config.head.chunk, arguments.stride, min(2, arguments.stride)),
         image_size=size,
+        spread=arguments.spread,
         counterfactuals=arguments.counterfactuals,
         driver=arguments.driver,
         driver_settings=_driver_settings(arguments),
         recovery=arguments.recovery.of(suites[0].benchmark),
     )
     for suite in suites:
-        start = suite.demo_start(plan.tasks[suite.name][0], plan.seed, 0)  # refuses what is for evaluation alone
+        start = suite.demo_start(
+            plan.tasks[suite.name][0], plan.seed, 0, plan.spread
+        )  # refuses what is for evaluation alone
         if plan.counterfactuals:
             suite.alternatives(start)  # refuses where there are none
     return plan
@@ -281,6 +293,7 @@ def _job(arguments: DemosArguments, plan: DemoPlan, driver: PolicyCard | None) -
         noise=plan.noise,
         rule=plan.rule,
         image_size=plan.image_size,
+        spread=plan.spread,
         counterfactuals=plan.counterfactuals,
         driver=Driver(plan.driver, plan.driver_settings, driver.hash, plan.recovery)
         if plan.driver and driver

@@ -64,7 +64,7 @@ class Exporter(Recorder):
     def play(self, episode: Episode, *, on_phase: Callable[[Phase], None] = lambda phase: None) -> Played:
         """Export one demonstration: a file for each task solved in it."""
         suite, stored = load_suite(episode.suite), load(path_of(self.job.out, episode.id))
-        options = suite.demo_start(episode.task, episode.seed, episode.start)
+        options = suite.demo_start(episode.task, episode.seed, episode.start, self.job.spread)
         segments = [(int(first), int(end)) for first, end in stored.about["segments"]]
         if stored.about["solved"] is not None:
             options["tasks"] = tuple(options["tasks"])[: len(segments)]

@@ -47,6 +47,7 @@ class DemoJob(Job):
     rule: FrameRule = field(default_factory=lambda: FrameRule(chunk=8))
     image_size: int = 64
     counterfactuals: int = 0
+    spread: float = 0.0
     driver: Driver | None = None
 
     @property
@@ -100,7 +101,7 @@ class Recorder(Worker):
         suite = load_suite(episode.suite)
         begun, cpu = time.perf_counter(), time.process_time()
         self._build_cpu_s = 0.0
-        options = suite.demo_start(episode.task, episode.seed, episode.start)
+        options = suite.demo_start(episode.task, episode.seed, episode.start, self.job.spread)
         take = self._first_pass(suite, episode, options, on_phase)
         demonstration = record(
             lambda: self._seeing(suite, episode.task),

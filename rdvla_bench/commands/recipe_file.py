@@ -42,6 +42,7 @@ class Demonstrations:
     expert: str = DemosArguments.expert
     image_size: int | None = DemosArguments.image_size
     stride: int = DemosArguments.stride
+    spread: float = DemosArguments.spread
     counterfactuals: int = DemosArguments.counterfactuals
     noise: NoiseRecipe = field(default_factory=NoiseRecipe)
 
