@@ -237,6 +237,25 @@ def test_the_expert_solves_a_task_of_every_suite(suite: str, task: int) -> None:
 
 
 @pytest.mark.libero
+def test_a_missed_handle_is_left_outwards_not_up_against_the_handle_above() -> None:
+    with made("libero_goal", 0) as env:  # the middle drawer
+        obs, info = env.reset(seed=0, options={"init_state": 0})
+        demonstrator, state, missing, over = expert(), None, 0, False
+        while not over:
+            chunk, state = demonstrator.act({**obs, **info}, state, np.random.default_rng(0))
+            actions = chunk.actions
+            if missing < 8 and (
+                missing or actions[0, 6] > 0
+            ):  # it would grip: close and sink beside the handle instead
+                actions = np.array([[0, 0, -0.4, 0, 0, 0, 1]], np.float32)
+                missing, state = missing + 1, None
+            obs, _, success, truncated, info = env.step_chunk(actions)
+            over = success or truncated
+        assert success
+        assert info["steps"] < 190  # 140; 230 to 260 where it rises first
+
+
+@pytest.mark.libero
 def test_interleaved_episodes_on_one_policy_equal_separate_ones() -> None:
     policy = expert_noisy(noise=0.2)
     episodes = [Episode("libero_object", 1, start, 0, 0) for start in (0, 1)]

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 from rdvla_bench.errors import UnknownName, UsageError
-from rdvla_bench.policies.rdvla.config import NANO, RDVLA_05B
+from rdvla_bench.policies.rdvla.config import NANO, NANO_CONV_GRIP, RDVLA_05B
 from rdvla_bench.policies.rdvla.conventions import (
     BENCHMARKS,
     Convention,
@@ -61,10 +61,28 @@ def test_a_model_that_does_not_read_the_gripper_sees_no_change_of_it(benchmark: 
     assert one.shape == (9,)
     assert np.array_equal(one, other)
     assert not np.array_equal(one, third)
-    with pytest.raises(
-        UsageError, match="11 proprio values, but with rotation 'matrix' without the gripper's there are 9"
-    ):
+    with pytest.raises(UsageError, match="11 proprio values, but with rotation 'matrix' and gripper False there are 9"):
         replace(NANO, gripper=False)
+
+
+def test_a_model_may_be_told_that_it_closed_on_nothing_and_no_more_of_the_gripper() -> None:
+    here = BENCHMARKS["libero"]
+    raw = np.zeros((4, 8), np.float32)
+    raw[:, 6] = [
+        0.0400,
+        0.0105,
+        0.0016,
+        0.0004,
+    ]  # open, a box, a bowl's rim, nothing: half of what is between the fingers
+    raw[:, 7] = -raw[:, 6]
+    for rotation, width in (("as-is", 7), ("matrix", 10)):
+        told = read_proprio(here, rotation, raw, raw, gripper="empty")  # type: ignore[arg-type]
+        assert told.shape == (4, width)
+        assert told.dtype == np.float32
+        assert told[:, -1].tolist() == [0, 0, 0, 1]
+        assert np.array_equal(told[:, :-1], read_proprio(here, rotation, raw, raw, gripper=False))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"hold nothing was not measured in calvin; choose .* nano-conv"):
+        NANO_CONV_GRIP.on("calvin")
 
 
 def test_rotations_agree_with_scipys() -> None:

@@ -18,7 +18,7 @@ from rdvla_bench.commands.train import main  # noqa: E402
 from rdvla_bench.errors import RunMismatch, UsageError  # noqa: E402
 from rdvla_bench.policies import rdvla  # noqa: E402
 from rdvla_bench.policies.rdvla.checkpoint import load  # noqa: E402
-from rdvla_bench.policies.rdvla.conventions import Rotation, proprio_width  # noqa: E402
+from rdvla_bench.policies.rdvla.conventions import Gripper, Rotation, proprio_width  # noqa: E402
 from rdvla_bench.policies.rdvla.model import untrained  # noqa: E402
 from rdvla_bench.policies.rdvla.shipped_weights import named  # noqa: E402
 from rdvla_bench.policies.rdvla.statistics import Bounds, Statistics  # noqa: E402
@@ -148,9 +148,12 @@ class WiderDemonstrations(FakeDemonstrations):
         self.statistics = Statistics("wider", action, proprio)
 
 
-@pytest.mark.parametrize(("rotation", "gripper"), [("as-is", True), ("matrix", True), ("matrix", False)])
+@pytest.mark.parametrize(
+    ("rotation", "gripper"),
+    [("as-is", True), ("matrix", True), ("matrix", False), ("as-is", "empty"), ("matrix", "empty")],
+)
 def test_given_weights_are_the_same_policy_in_the_new_datas_bounds(
-    tmp_path: Path, rotation: Rotation, *, gripper: bool
+    tmp_path: Path, rotation: Rotation, *, gripper: Gripper
 ) -> None:
     head = replace(tiny_config().head, proprio=proprio_width(rotation, gripper))
     config = replace(tiny_config(), head=head, rotation=rotation, gripper=gripper)
@@ -173,6 +176,23 @@ def test_given_weights_are_the_same_policy_in_the_new_datas_bounds(
         assert np.abs(there).max() > 0.01
         moving = np.arange(7) != 1
         assert np.allclose(there[:, moving], here[:, moving], atol=1e-5), number
+
+
+def test_a_model_that_is_now_told_of_an_empty_hand_begins_as_the_same_policy(tmp_path: Path) -> None:
+    plain, told = (
+        replace(tiny_config(), head=replace(tiny_config().head, proprio=n), rotation="matrix", gripper=gripper)
+        for n, gripper in ((9, False), (10, "empty"))
+    )
+    with Session(tmp_path / "run", Trainer(RECIPE, plain, FakeDemonstrations(3))) as session:
+        session.save()
+    before = read_model(tmp_path / "run" / MODEL).model
+    begun = Trainer(RECIPE, told, FakeDemonstrations(3), initial=read_initial(str(tmp_path / "run"), "all", told))
+    assert begun.model.config.gripper == "empty"
+    proprio = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
+    proprio[:, 9] = torch.tensor([0.0, 1.0, 0.0, 1.0])
+    assert torch.equal(begun.model.proprio(proprio), before.proprio(proprio[:, :9]))
+    begun.advance()
+    assert begun.model.proprio.fc1.weight[:, 9].abs().max() > 0
 
 
 def test_a_run_from_other_weights_is_another_run(run: Path, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ _DOWN = np.array([0.0, 0.0, -1.0])
 _BAR = 0.03  # m: half the least length of the box that is a drawer's handle
 DRAWER_OPEN = -0.148  # m; LIBERO's cabinets count as open below -0.14 (articulated_objects.py)
 _STOVE_ON = 0.62  # rad; LIBERO's stove counts as on from 0.5
+_CLEAR_OF_HANDLE = 0.07  # m in front of it
+_BESIDE_HANDLE = 0.12  # m across the way it opens
 _BEYOND = 0.03  # m that a pull or push aims past its end, so that the controller keeps pressing
 
 
@@ -53,13 +55,21 @@ def pull_open(view: View, name: str, attempt: int) -> Program:
     way = float(joint["value"]) - DRAWER_OPEN + _BEYOND
     end = bar + out * way
     return (
-        *come(view, before, mat, OPEN),
+        *come(view, before, mat, OPEN, leave=_off(view, bar, out)),
         Move(bar, mat, OPEN, tol=0.01, limit=30, speed=0.6, name="reach"),
         Move(bar, mat, CLOSED, dwell=15, limit=20, hold=joint["owner"], tol=0.03, name="grip"),
         Move(end, mat, CLOSED, limit=60, speed=0.8, until=(name, -1.0, DRAWER_OPEN), keep=joint["owner"], name="pull"),
         Move(end - out * _BEYOND, mat, OPEN, dwell=6, limit=6, name="let go"),
         Move(end + out * 0.04 - 0.10 * mat[:, 2], mat, OPEN, tol=0.03, limit=25, name="back out"),
     )
+
+
+def _off(view: View, bar: FloatArray, out: FloatArray) -> FloatArray:
+    """Return the way (3,) outwards from beside a missed handle: straight up, the hand would catch on what is above."""
+    gap = view["eef_pos"] - bar
+    along = float(gap @ out)
+    is_beside = along < _CLEAR_OF_HANDLE and float(np.linalg.norm(gap - along * out)) < _BESIDE_HANDLE
+    return out * (_CLEAR_OF_HANDLE - along) if is_beside else np.zeros(3)
 
 
 def push_closed(view: View, name: str, attempt: int) -> Program:
@@ -98,13 +108,16 @@ def twist(view: View, name: str, attempt: int) -> Program:
     )
 
 
-def come(view: View, pos: FloatArray, mat: FloatArray, grip: float) -> Program:
-    """Return the moves over the scene to a pose, coming down from above it."""
-    here = view["eef_pos"]
+def come(view: View, pos: FloatArray, mat: FloatArray, grip: float, leave: FloatArray | None = None) -> Program:
+    """Return the moves over the scene to a pose, coming down from above it; first, if any, ``leave`` (3,) from here."""
+    way = np.zeros(3) if leave is None else leave
+    here = view["eef_pos"] + way
     height = max(travel_height(view, pos), float(pos[2]) + 0.03)
     above = np.array([pos[0], pos[1], height])
+    off = Move(here, view["eef_mat"], grip, tol=0.02, limit=20, name="back off")
     rise = Move(np.array([here[0], here[1], height]), view["eef_mat"], grip, tol=0.03, name="rise")
     return (
+        *((off,) if way.any() else ()),
         *((rise,) if here[2] < height - 0.02 else ()),
         Move(above, mat, grip, tol=0.02, tol_turn=0.15, limit=80, name="over"),
         Move(pos, mat, grip, tol=0.012, tol_turn=0.1, limit=60, name="before"),

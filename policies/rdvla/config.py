@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from rdvla_bench.errors import UnknownName, UsageError
-from rdvla_bench.policies.rdvla.conventions import BENCHMARKS, Convention, Rotation, proprio_width
+from rdvla_bench.policies.rdvla.conventions import BENCHMARKS, Convention, Gripper, Rotation, proprio_width
 from rdvla_bench.policies.rdvla.tokens import BARE
 
 
@@ -159,7 +159,7 @@ class RdvlaConfig:
     head: HeadConfig
     benchmark: str = "libero"
     rotation: Rotation = "as-is"  # how the tool's rotation is read; released weights: as it is
-    gripper: bool = True  # whether the gripper's own values are read; released weights: they are
+    gripper: Gripper = True  # whether the gripper's own values are read; released weights: they are
 
     def __post_init__(self) -> None:
         """Refuse a head that reads what the language model, or the benchmark, does not have."""
@@ -168,7 +168,12 @@ class RdvlaConfig:
         if self.head.proprio != (width := proprio_width(self.rotation, self.gripper)):
             raise UsageError(
                 f"config {self.name}: a head of {self.head.proprio} proprio values, but with rotation "
-                f"'{self.rotation}' {'and' if self.gripper else 'without'} the gripper's there are {width}"
+                f"'{self.rotation}' and gripper {self.gripper!r} there are {width}"
+            )
+        if self.gripper == "empty" and not self.convention.empty:
+            raise UsageError(
+                f"config {self.name}: how far the fingers stand apart when they hold nothing was not measured in "
+                f"{self.benchmark}; choose a model without it, such as nano-conv"
             )
         layers = self.backbone.llm.layers
         if self.head.width != self.backbone.llm.width:
@@ -248,7 +253,10 @@ NANO_CONV = replace(
 """What the shipped weights are: sees with convolutions that the instruction steers, which a few hundred demonstrations
 suffice to train, and reads the instruction's own words without a chat around them."""
 
-CONFIGS: Mapping[str, RdvlaConfig] = {config.name: config for config in (NANO, NANO_CONV, RDVLA_05B)}
+NANO_CONV_GRIP = replace(NANO_CONV, name="nano-conv-grip", head=replace(NANO.head, proprio=10), gripper="empty")
+"""The same, told when it has closed on nothing."""
+
+CONFIGS: Mapping[str, RdvlaConfig] = {config.name: config for config in (NANO, NANO_CONV, NANO_CONV_GRIP, RDVLA_05B)}
 
 
 def named_config(name: str) -> RdvlaConfig:

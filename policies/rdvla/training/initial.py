@@ -27,6 +27,7 @@ PREFIXES: Mapping[Parts, tuple[str, ...]] = {
     "body": ("backbone.", "proprio."),  # all but the head
 }
 MODEL = "model.safetensors"
+_READER = "proprio.fc1.weight"  # (D, P); with rotation "matrix" the empty hand's value comes last
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +85,24 @@ def read_initial(source: str, parts: Parts, sizes: RdvlaConfig) -> Initial:
         trained = read_model(file)
         config, weights, vocabulary = trained.model.config, dict(trained.model.named_parameters()), trained.vocabulary
         statistics = trained.statistics
+        config, weights = _told_more(config, weights, sizes)
     if parts != "all":
         config = replace(config, head=sizes.head)
     if differs := differences(_sizes(config), _sizes(sizes)):
         raise CheckpointError(f"{source} is no model of the sizes '{sizes.name}': {'; '.join(differs)}")
     return Initial(source, parts, replace(config, name=sizes.name), weights, vocabulary, statistics)
+
+
+def _told_more(
+    config: RdvlaConfig, weights: Mapping[str, Tensor], sizes: RdvlaConfig
+) -> tuple[RdvlaConfig, Mapping[str, Tensor]]:
+    """Return the same policy as one that is told of an empty hand and makes nothing of it yet, if ``sizes`` are so."""
+    if config.gripper is not False or sizes.gripper != "empty":
+        return config, weights
+    first = weights[_READER]
+    more = {_READER: torch.cat([first.detach(), first.new_zeros(len(first), 1)], dim=1)}
+    head = replace(config.head, proprio=config.head.proprio + 1)
+    return replace(config, gripper="empty", head=head), {**weights, **more}
 
 
 def _sizes(config: RdvlaConfig) -> dict[str, Any]:

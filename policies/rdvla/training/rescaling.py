@@ -59,7 +59,7 @@ def _change(before: Bounds, after: Bounds) -> _Affine:
 
 
 def _read(change: _Affine, config: RdvlaConfig) -> _Affine:
-    """Return the change of the values that the network reads; those of a rotation's matrix have no bounds."""
+    """Return the change of the values that the network reads; a rotation's matrix and an empty hand have no bounds."""
     still = np.zeros(config.convention.n_proprio, np.float32)
 
     def pick(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -67,10 +67,7 @@ def _read(change: _Affine, config: RdvlaConfig) -> _Affine:
             config.convention, config.rotation, still, values.astype(np.float32), gripper=config.gripper
         ).astype(np.float64)
 
-    if config.rotation == "as-is":
-        return _Affine(pick(change.gain), pick(change.offset))
-    of_matrix = pick(np.full_like(change.gain, np.nan))  # only what is scaled comes out as given
-    is_scaled = np.isnan(of_matrix)
+    is_scaled = np.isnan(pick(np.full_like(change.gain, np.nan)))  # only what is scaled comes out as given
     return _Affine(
         np.where(is_scaled, pick(change.gain), 1.0),
         np.where(is_scaled, pick(change.offset), 0.0),
