@@ -238,8 +238,8 @@ def test_a_spread_lets_nothing_touch_that_did_not_before() -> None:
     [
         ({"init_state": 0, "spread": 0.03}, "'spread' goes with 'placement' alone"),
         ({"spread": 0.03}, "'spread' goes with 'placement' alone"),
-        ({"placement": 0, "spread": 0.3}, "'spread' is 0.3: expected 0 to 0.1 m"),
-        ({"placement": 0, "spread": float("nan")}, "'spread' is nan: expected 0 to 0.1 m"),
+        ({"placement": 0, "spread": 0.3}, "spread 0.3: expected 0 to 0.1 m"),
+        ({"placement": 0, "spread": float("nan")}, "spread nan: expected 0 to 0.1 m"),
     ],
 )
 def test_a_spread_that_cannot_be_is_refused(cabinet: Any, options: dict[str, float], message: str) -> None:
@@ -253,6 +253,6 @@ def test_a_suite_without_spread_is_named(capsys: pytest.CaptureFixture[str], tmp
     assert main(["--out", str(tmp_path), "--suite", "calvin_a", "--spread", "0.03"]) == 2
     assert "the starts of suite 'calvin_a' have no spread: record it without --spread" in capsys.readouterr().err
     assert main(["--out", str(tmp_path), "--suite", "libero_goal", "--spread", "3"]) == 2
-    assert "--spread 3.0: expected 0 to 0.1 m" in capsys.readouterr().err
+    assert "spread 3.0: expected 0 to 0.1 m" in capsys.readouterr().err
     assert load_suite("libero_goal").demo_start(2, 1, 4, 0.03) == {"placement": 1_000_004, "spread": 0.03}
     assert load_suite("libero_goal").demo_start(2, 1, 4) == {"placement": 1_000_004}

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from rdvla_bench.envs.libero import gl
 from rdvla_bench.envs.libero.offscreen import OffscreenContext
+from rdvla_bench.envs.libero.placements import require_spread
 from rdvla_bench.envs.libero.privileged import PrivilegedView
 from rdvla_bench.envs.libero.scene import Scene, full_state, stream
-from rdvla_bench.envs.libero.spread import MAX_SPREAD
 from rdvla_bench.envs.libero.stepper import Stepper
 from rdvla_bench.envs.libero.suites import SUITES
 from rdvla_bench.errors import EnvFault, UnknownName, UnknownTask, UsageError
@@ -202,8 +202,7 @@ class LiberoEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
                 f"reset option '{_SPREAD}' goes with '{_PLACEMENT}' alone: saved states lie where they lie"
             )
         spread = float(wanted.pop(_SPREAD))
-        if not 0.0 <= spread <= MAX_SPREAD:
-            raise UsageError(f"reset option '{_SPREAD}' is {spread}: expected 0 to {MAX_SPREAD} m")
+        require_spread(spread)
         return spread
 
     def _start(self, wanted: dict[str, Any]) -> tuple[str, int] | None:

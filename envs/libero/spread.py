@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from rdvla_bench.envs.libero.simulator import mujoco
 
-MAX_SPREAD = 0.1
-"""Metres; further out, what an instruction says of places is no longer so."""
 _TRIES = 200
 
 Float = NDArray[np.float64]

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from rdvla_bench.policy import PolicyCard
     from rdvla_bench.worker import Greeting, Played
 
-MAX_SPREAD = 0.1
-"""Metres; further out, what an instruction says of places is no longer so."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as a shell reports SIGINT."""
 
@@ -151,8 +149,6 @@ def make_plan(arguments: DemosArguments) -> DemoPlan:
     for name in ("episodes", "stride"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name} {getattr(arguments, name)}: expected 1 or more")
-    if not 0 <= arguments.spread <= MAX_SPREAD:
-        raise UsageError(f"--spread {arguments.spread}: expected 0 to {MAX_SPREAD} m")
     if arguments.counterfactuals < 0:
         raise UsageError(f"--counterfactuals {arguments.counterfactuals}: expected 0 or more")
     if arguments.counterfactuals and arguments.driver is not None:
